@@ -1,0 +1,70 @@
+/*
+ * The ordering rules that orchestrator and agents share. Pure: values in, values out.
+ * Source: docs/protocol.md, "Order".
+ */
+#ifndef OGEL_PROTOCOL_ORDER_H
+#define OGEL_PROTOCOL_ORDER_H
+
+#include "protocol/types.h"
+
+/* <0, 0, >0 as a is before, equal to, after b: timeline first, then LSN. */
+int position_compare(struct position a, struct position b);
+
+/* <0, 0, >0 by (generation, counter). */
+int document_version_compare(struct document_version a, struct document_version b);
+
+bool promise_equal(struct promise a, struct promise b);
+
+/* Same number and nonce. */
+bool incarnation_equal(struct incarnation a, struct incarnation b);
+
+/* The greater number; on a tie the greater nonce, so that every node settles on the same one. */
+struct incarnation incarnation_later(struct incarnation a, struct incarnation b);
+
+bool leadership_equal(const struct leadership *a, const struct leadership *b);
+
+bool cluster_id_equal(const struct cluster_id *a, const struct cluster_id *b);
+bool cluster_id_is_none(const struct cluster_id *id);
+
+/* Where does WAL that ends at `end` with lineage `mine` stop being part of `theirs`?
+ *   FORK_PREFIX     all of it is part of theirs: it may attach
+ *   FORK_DIVERGED   it has WAL of its own; *fork is the last common position
+ *   FORK_UNKNOWN    the common ancestor is older than what is kept: re-clone
+ * `end` is the end of the last complete record. `their_end` bounds the open end of their newest timeline. */
+enum fork { FORK_PREFIX, FORK_DIVERGED, FORK_UNKNOWN };
+enum fork lineage_fork(const struct lineage *mine, struct position end, const struct lineage *theirs,
+                       struct position *fork);
+
+/* What the ordering rules need of an agent's durable state. */
+struct standing {
+    struct cluster_id cluster;
+    int32_t node;
+    struct promise promise;
+    struct leadership leader;           /* the fact known for promise.generation; generation 0: none */
+    struct incarnation incarnations[NODE_COUNT];
+    bool registered;
+    bool birth_promised;
+    bool birth_ended;
+};
+
+enum verdict {
+    VERDICT_OBEY,               /* nothing new to promise */
+    VERDICT_PROMISE,            /* obey, once (generation, proposer of the message or of the grant) is durable */
+    VERDICT_PROTOCOL,           /* another protocol version */
+    VERDICT_CLUSTER,            /* another cluster */
+    VERDICT_NODE,               /* meant for another node */
+    VERDICT_STALE,              /* a lower generation */
+    VERDICT_PROPOSER,           /* promise request or grant of a proposer that was not promised */
+    VERDICT_SECOND_LEADER,      /* another leader for a generation that has one */
+    VERDICT_INCARNATION,        /* names an older incarnation than is known */
+    VERDICT_UNREGISTERED,       /* this machine has not finished registering: it promises nothing */
+    VERDICT_BIRTH,              /* a birth at a node that belongs to a cluster already */
+};
+
+/* Is this message to be obeyed, and does it need a new promise first? design: "One message". */
+enum verdict desired_admit(const struct standing *standing, const struct desired *message);
+
+/* A stable word for logs and the API: "stale", "second_leader", … */
+const char *verdict_name(enum verdict verdict);
+
+#endif
