@@ -1,0 +1,3 @@
+# Types, codec and ordering rules of the one message and the report.
+noinst_LIBRARIES += libogproto.a
+libogproto_a_SOURCES =

@@ -1,0 +1,1 @@
+# Base backups and WAL in the object store; nothing here yet.

@@ -1,0 +1,8 @@
+# Tests that belong to no one directory. Unit tests of a module are listed beside it.
+#
+# A fuzzer's source is tests/fuzz/fuzz_<what>.c with LLVMFuzzerTestOneInput:
+#   fuzzers += tests/fuzz/fuzz_json
+
+if ENABLE_FUZZERS
+noinst_PROGRAMS += $(fuzzers)
+endif
