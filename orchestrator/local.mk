@@ -9,6 +9,5 @@ libogorchestrator_a_SOURCES =
 if HAVE_ORCHESTRATOR
 bin_PROGRAMS += ogel-orchestrator
 ogel_orchestrator_SOURCES = orchestrator/main.c
-ogel_orchestrator_LDADD = libogorchestrator.a libogdecide.a libogproto.a libogbase.a \
-	$(HIREDIS_LIBS) $(BASE_LIBS)
+ogel_orchestrator_LDADD = libogorchestrator.a libogdecide.a libogproto.a libogbase.a $(BASE_LIBS)
 endif
