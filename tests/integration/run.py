@@ -1,0 +1,154 @@
+#!/usr/bin/python3
+"""Runs the tests of real servers: functions test_<claim> of the files test_*.py beside this one.
+
+A module may name a cluster that its tests share (CLUSTER = {...}, arguments of harness.Cluster); a test that takes
+an argument gets it, healthy; after a failure the next test gets a new one. @own(...) gives a test its own."""
+
+import argparse
+import glob
+import importlib
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+sys.path.insert(0, os.path.join(HERE, "..", "bench"))
+
+import harness  # noqa: E402
+import procs    # noqa: E402
+
+DEADLINE_S = 90
+
+
+class Deadline(BaseException):
+    """Not an Exception: nothing on the way up may take it for an ordinary failure."""
+
+
+def on_alarm(signum, frame):
+    raise Deadline("the test's deadline passed")
+
+
+def discover(patterns):
+    """[(module, function)] in the order of the files' names and of the functions in them."""
+    found = []
+    for path in sorted(glob.glob(os.path.join(HERE, "test_*.py"))):
+        module = importlib.import_module(os.path.basename(path)[:-3])
+        functions = [f for n, f in vars(module).items()
+                     if n.startswith("test_") and callable(f) and f.__module__ == module.__name__]
+        for f in sorted(functions, key=lambda f: f.__code__.co_firstlineno):
+            name = f"{module.__name__}.{f.__name__}"
+            if not patterns or any(re.search(p, name) for p in patterns):
+                found.append((module, f))
+    return found
+
+
+class Runner:
+    def __init__(self, root, keep):
+        self.root, self.keep = root, keep
+        self.cluster, self.cluster_of = None, None
+        self.passed = self.failed = self.skipped = 0
+        self.made = 0
+
+    def new_cluster(self, arguments):
+        self.made += 1
+        return harness.Cluster(os.path.join(self.root, f"c{self.made}"), **arguments)
+
+    def drop(self, keep_files=False):
+        if self.cluster is not None:
+            self.cluster.close(keep_files=keep_files)
+        self.cluster, self.cluster_of = None, None
+
+    def cluster_for(self, module, function):
+        """The cluster this test is to have, or None; one that it shares is brought back to health first."""
+        if function.__code__.co_argcount == 0:
+            return None
+        own = getattr(function, "own", None)
+        shared = module.__name__ if own is None else None
+        if self.cluster is not None and (shared is None or self.cluster_of != shared):
+            self.drop()
+        if self.cluster is None:
+            self.cluster = self.new_cluster(module.CLUSTER if own is None else own)
+            self.cluster_of = shared
+            self.cluster.bring_up()
+        else:
+            self.cluster.repair()
+        return self.cluster
+
+    def one(self, module, function):
+        name = f"{module.__name__}.{function.__name__}"
+        began = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, getattr(function, "deadline_s", DEADLINE_S) * procs.SLOW)
+        try:
+            cluster = self.cluster_for(module, function)
+            function(*([cluster] if function.__code__.co_argcount else []))
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self.passed += 1
+            print(f"ok {name} ({time.monotonic() - began:.1f} s)", flush=True)
+            if getattr(function, "own", None) is not None:
+                self.drop()
+        except harness.Skip as e:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self.skipped += 1
+            print(f"skip {name}: {e}", flush=True)
+        except (Exception, Deadline):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self.failed += 1
+            print(f"FAIL {name} ({time.monotonic() - began:.1f} s)")
+            print(traceback.format_exc().rstrip())
+            if self.cluster is not None:
+                print(self.cluster.describe())
+            sys.stdout.flush()
+            self.drop(keep_files=self.keep)
+
+    def summary(self):
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        return f"{self.passed} passed, {self.failed} failed{skipped}"
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("-k", metavar="PATTERN", action="append", help="only tests whose name matches")
+    p.add_argument("--list", action="store_true", help="name the tests and end")
+    p.add_argument("--keep", action="store_true", help="leave the files of failed tests")
+    p.add_argument("--build", metavar="DIR", help="where the binaries are (default: the source tree)")
+    p.add_argument("-x", action="store_true", help="end at the first failure")
+    args = p.parse_args()
+    if args.build:
+        harness.BUILD = os.path.abspath(args.build)
+    tests = discover(args.k)
+    if args.list:
+        for module, function in tests:
+            print(f"{module.__name__}.{function.__name__}")
+        return 0
+    if not tests:
+        print("0 passed, 0 failed: no test has such a name")
+        return 2
+    signal.signal(signal.SIGALRM, on_alarm)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    root = tempfile.mkdtemp(prefix="ogel-")
+    os.chmod(root, 0o755)
+    runner = Runner(root, args.keep)
+    try:
+        for module, function in tests:
+            runner.one(module, function)
+            if args.x and runner.failed:
+                break
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        runner.drop()
+        if runner.failed and args.keep:
+            print(f"files: {root}")
+        else:
+            shutil.rmtree(root, ignore_errors=True)
+        print(runner.summary(), flush=True)
+    return 1 if runner.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
