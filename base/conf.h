@@ -16,18 +16,18 @@
 #include "base/err.h"
 #include "base/units.h"
 
-enum opt_type {               /* and the type of the field at `offset` */
-                OPT_STRING,   /* char *, allocated; min and max bound its length (max 0: 1024) */
-                OPT_INT,      /* int64_t */
-                OPT_BOOL,     /* bool; true/false, on/off, yes/no */
-                OPT_DURATION, /* int64_t milliseconds */
-                OPT_SIZE,     /* int64_t bytes */
-                OPT_ENUM,     /* int, index into choices */
-                OPT_PATH,     /* char *, allocated, absolute */
-                OPT_ADDRESS,  /* struct units_address */
-                OPT_MAP,      /* `table` is applied to target + offset; absent = all its defaults */
-                OPT_LIST, /* of maps that `table` describes, of plain texts without one: the caller
-                             walks it */
+/* And the type of the field at `offset`. */
+enum opt_type {
+    OPT_STRING,   /* char *, allocated; min and max bound its length (max 0: 1024) */
+    OPT_INT,      /* int64_t */
+    OPT_BOOL,     /* bool; true/false, on/off, yes/no */
+    OPT_DURATION, /* int64_t milliseconds */
+    OPT_SIZE,     /* int64_t bytes */
+    OPT_ENUM,     /* int, index into choices */
+    OPT_PATH,     /* char *, allocated, absolute */
+    OPT_ADDRESS,  /* struct units_address */
+    OPT_MAP,      /* `table` is applied to target + offset; absent = all its defaults */
+    OPT_LIST,     /* of maps that `table` describes, or of plain texts without one */
 };
 
 enum opt_flag {

@@ -1,3 +1,16 @@
 # What all share: errors, log, config, JSON, HTTP, Postgres connections. Knows no cluster.
 noinst_LIBRARIES += libogbase.a
 libogbase_a_SOURCES =
+libogbase_a_SOURCES += \
+	base/clock.c base/clock.h \
+	base/conf.c base/conf.h base/conf_print.c \
+	base/err.c base/err.h \
+	base/file.c base/file.h base/io_ops.h \
+	base/json.c base/json.h \
+	base/log.c base/log.h \
+	base/mem.c base/mem.h \
+	base/opts.c base/opts.h \
+	base/rand.c base/rand.h \
+	base/secret.c base/secret.h \
+	base/slotfile.c base/slotfile.h \
+	base/units.c base/units.h

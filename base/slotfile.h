@@ -26,7 +26,7 @@
 struct slotfile;
 
 /* Opens PATH, a regular file of two slots of SLOT_SIZE bytes (a multiple of 4096, at most 16 MiB);
- * where it is missing and CREATE is set, makes it (mode 0600; through "PATH.new" and a rename, so
+ * where it is missing and CREATE is set, makes it (mode 0600; through file_write_atomic(), so
  * that it is there whole or not at all). Reads and checks both slots. *SF is freed by
  * slotfile_close(). Errors: ERR_NOT_FOUND; ERR_INVALID for a symbolic link, no regular file,
  * another size or format version; ERR_CORRUPT when neither slot is whole; ERR_IO, ERR_NO_SPACE. One
