@@ -113,6 +113,10 @@ bool pgconf_setting_refused(const char *name, const char *value, const char **re
 /* The same for a line of pg_hba.conf: lines that touch replication, includes, line breaks. */
 bool pgconf_hba_refused(const char *line, const char **reason);
 
+/* Removes the oldest log files while all together exceed MAX_BYTES; the newest always stays. Postgres
+ * rotates by size and age but removes nothing: call now and then. */
+OGEL_MUST_CHECK int pgconf_log_prune(const char *state_dir, uint64_t max_bytes, struct err *err);
+
 /* wal_keep_size for a disk of that size, in MiB: a 32nd, from 64 MiB to 8 GiB. Beyond it a follower
  * is re-cloned; a slot would fill the disk instead. */
 uint64_t pgconf_wal_keep_mib(uint64_t disk_total_bytes);

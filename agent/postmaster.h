@@ -106,8 +106,11 @@ struct postmaster_file {
 OGEL_MUST_CHECK int postmaster_file_read(const char *datadir, struct postmaster_file *file,
                                          struct err *err);
 
-/* Removes a left-over postmaster.pid, but only while nobody lives in the directory (ERR_CONFLICT
- * otherwise). */
-OGEL_MUST_CHECK int postmaster_file_remove_stale(const char *datadir, struct err *err);
+/* Removes a left-over postmaster.pid, and the lock files in SOCKET_DIR (may be NULL) that name this
+ * DATADIR, but only while no server lives in the directory (ERR_CONFLICT otherwise): Postgres itself
+ * refuses to start when the pid in either has been taken by another process of the same user.
+ * postmaster_start() calls it. */
+OGEL_MUST_CHECK int postmaster_file_remove_stale(const char *datadir, const char *socket_dir,
+                                                 struct err *err);
 
 #endif

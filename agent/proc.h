@@ -54,6 +54,10 @@ bool proc_title_may_receive(const char *child, size_t child_size, const char *po
 /* The same for all processes, other than the caller's own, whose working directory is this inode. */
 int proc_in_directory(dev_t dev, ino_t ino, pid_t *pids, int max);
 
+/* The same, only those that run a program called postgres, or one that cannot be seen: a shell that
+ * a person has opened there is no server. */
+int proc_servers_in_directory(dev_t dev, ino_t ino, pid_t *pids, int max);
+
 /* Ends everything that lives in DATADIR: SIGKILL to the postmaster that postmaster.pid names (if it
  * is one of them) so that nobody can fork any more, then to every process whose working directory is
  * this directory's inode, again until none is left: each backend is a session of its own and outlives
@@ -65,6 +69,10 @@ int proc_in_directory(dev_t dev, ino_t ino, pid_t *pids, int max);
  * by its name would be a guess. */
 OGEL_MUST_CHECK int proc_kill_directory(const char *datadir, const char *cgroup, int64_t timeout_ms,
                                         struct err *err);
+
+/* In a child between fork and exec: all signals back to their defaults and unblocked, every descriptor
+ * above 2 close-on-exec. Async-signal-safe. */
+void proc_child_reset(void);
 
 /* Collects children of this process that have exited and are none of KEEP: orphans that came to it as
  * a subreaper. Returns how many. Call after SIGCHLD. */
