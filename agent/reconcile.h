@@ -24,7 +24,8 @@ enum agent_reason {
 const char *agent_reason_code(enum agent_reason reason);
 const char *agent_reason_text(enum agent_reason reason);
 
-/* All that outlives the agent (besides the document's text and the event log). One record of the promise file. */
+/* All that outlives the agent (besides the document and the event log). One record of the promise file; .document is
+ * not part of that record: the shell fills it from the document's own file. */
 struct durable {
     int32_t node;
     struct cluster_id cluster;
@@ -45,6 +46,8 @@ struct durable {
     bool marker_done;                   /* the copy is there and starts; what is missing is being complete */
     bool complete;
     bool rewound;
+    bool whole_before_rewind;           /* it had complete data when the rewind was marked */
+    uint32_t followed;                  /* greatest generation it led or attached to: WAL of a later timeline is nobody's */
     uint32_t rewind_tried;              /* generation in which a rewind was tried last */
     struct position fork;               /* of that rewind: last common position */
     struct position complete_target;    /* {generation, lsn}: past this its data is complete */
@@ -58,10 +61,10 @@ struct durable {
 struct replication {
     int32_t upstream;                   /* slot; NODE_NONE: none, and the key is taken away */
     struct incarnation upstream_incarnation;
-    uint32_t generation;                /* in the own name, and in N */
+    uint32_t generation;                /* in the own name, and in N; 0: neither */
     bool counted;
     bool names;                         /* N lists the others' names of this generation; else nobody */
-    struct incarnation incarnations[NODE_COUNT];    /* in names and in access rules; own slot: in the own name */
+    struct incarnation incarnations[NODE_COUNT];    /* in names and in access rules; number 0: void, in neither */
 };
 
 enum child { CHILD_NONE, CHILD_INITDB, CHILD_REWIND, CHILD_CLONE };
@@ -111,7 +114,12 @@ struct inputs {
     bool has_message;
     const struct desired *message;      /* the last one received */
 
+    /* What this run of the agent made durable but has not acted on yet: set by the shell when a STEP_PERSIST for SPEND or
+     * REWIND_MARK succeeds, cleared when STEP_PROMOTE or STEP_REWIND begins. Both are done once, never after a restart. */
+    bool due;
+
     /* data directory */
+    bool looked;                        /* what follows has been looked at since the agent started */
     bool data_present;                  /* initialised */
     bool data_foreign;                  /* not empty, and without a data id of ours */
     uint64_t data_id;                   /* 0: none */
@@ -134,7 +142,9 @@ struct inputs {
     int64_t not_streaming_since_ms;     /* 0: it is */
     bool old_senders;                   /* leader: a walsender of an incarnation older than known exists */
     bool planted;                       /* placeholders for the granted generation are there */
+    bool checkpoint_running;
     bool checkpointed;                  /* leader: since its promotion; planned fence: since the promise */
+    bool job_stopped;                   /* the server was stopped for the running job by this run of the agent */
     bool roles_done;
     struct position flushed;            /* now, as sampled */
     struct document_version document_applied;
@@ -165,9 +175,9 @@ enum step_kind {
     STEP_NONE,                  /* settled or waiting */
     STEP_PERSIST,               /* durable: fsync before anything else */
     STEP_REPLICATION,           /* write managed configuration and key, reload */
-    STEP_END_RECEIVERS,         /* SIGTERM */
+    STEP_END_RECEIVERS,         /* SIGTERM; returns when they are gone or receiver_timeout_ms has passed */
     STEP_KILL_RECEIVERS,        /* SIGKILL: takes the server down */
-    STEP_CHECKPOINT,
+    STEP_CHECKPOINT,            /* returns once begun; inputs.checkpoint_running, .checkpointed */
     STEP_STOP,                  /* fast shutdown; returns once signalled */
     STEP_KILL,                  /* everything of this data directory; urgent: also while another step hangs */
     STEP_START,                 /* as a standby; history files cleaned first */
@@ -175,7 +185,7 @@ enum step_kind {
     STEP_UNBLOCK_REPLAY,
     STEP_PLANT,
     STEP_CHECK_NAMES,
-    STEP_PROMOTE,
+    STEP_PROMOTE,               /* ends what blocks replay, promotes, waits briefly; in_recovery tells the outcome */
     STEP_ROLES,
     STEP_END_OLD_SENDERS,
     STEP_INITDB,                /* children: start; they report through inputs.child */

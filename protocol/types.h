@@ -207,6 +207,8 @@ struct report {
     /* now */
     enum pg_state pg;
     bool in_recovery;
+    bool checkpointed;          /* leader: a checkpoint completed since its promotion, so that others may rewind from it */
+    uint64_t oldest_lsn;        /* start of the oldest WAL it still has; 0: not known */
     bool leading;               /* out of recovery by its own spent grant, N in force */
     bool fenced;                /* shown: no receiver, no key */
     bool confirmed;             /* leader: another node stood at its generation within fence_timeout */

@@ -1,0 +1,305 @@
+#include "agent/reconcile_internal.h"
+
+#include <string.h>
+
+#include "protocol/order.h"
+
+/* --- choosing ----------------------------------------------------------------------------------------------------- */
+
+bool choose(struct step *step, enum step_kind kind, enum agent_reason reason)
+{
+    step->kind = kind;
+    step->reason = reason;
+    return true;
+}
+
+bool choose_wait(struct step *step, enum agent_reason reason, int64_t wake_ms)
+{
+    step->wake_ms = wake_ms;
+    return choose(step, STEP_NONE, reason);
+}
+
+bool choose_persist(struct step *step, const struct durable *durable, enum agent_reason reason)
+{
+    step->durable = *durable;
+    return choose(step, STEP_PERSIST, reason);
+}
+
+/* Every start is a standby's, with a configuration that waits for nobody it does not know. */
+bool choose_start(const struct inputs *in, struct step *step, const struct replication *replication,
+                  enum agent_reason reason)
+{
+    uint32_t doublings = in->failed_starts < START_BACKOFF_STEPS ? in->failed_starts : START_BACKOFF_STEPS;
+    int64_t pause_ms = in->failed_starts ? (int64_t) in->options.start_backoff_ms << doublings : 0;
+
+    if (in->now_ms - in->pg_since_ms < pause_ms)
+        return choose_wait(step, reason, WAKE_SOON_MS);
+    step->replication = *replication;
+    return choose(step, STEP_START, reason);
+}
+
+/* Fast shutdown first; past its deadline everything that runs in the directory is killed. */
+bool choose_stop(const struct inputs *in, struct step *step, enum agent_reason reason)
+{
+    if (in->pg == PG_STARTING)
+        return choose(step, STEP_KILL, reason);
+    if (in->pg != PG_STOPPING)
+        return choose(step, STEP_STOP, reason);
+    if (in->now_ms - in->pg_since_ms > in->options.stop_timeout_ms)
+        return choose(step, STEP_KILL, AGENT_REASON_KILL_LEADER);
+    return choose_wait(step, reason, WAKE_SOON_MS);
+}
+
+/* --- looking ------------------------------------------------------------------------------------------------------ */
+
+bool is_primary(const struct inputs *in)
+{
+    return in->pg == PG_UP && !in->in_recovery;
+}
+
+bool is_running(const struct inputs *in)
+{
+    return in->pg == PG_UP || in->pg == PG_STARTING || in->pg == PG_STOPPING;
+}
+
+bool is_leader(const struct inputs *in)
+{
+    const struct durable *d = in->durable;
+
+    return is_primary(in) && d->role == ROLE_LEADER && d->grant.spent &&
+           d->grant.generation == d->promise.generation && in->replication_known &&
+           in->replication.names && !in->names_violated && !superseded(in);
+}
+
+bool peer_of_cluster(const struct inputs *in, int32_t peer)
+{
+    const struct durable *d = in->durable;
+    const struct peer_input *p = &in->peers[peer];
+    uint32_t number;
+
+    if (peer == d->node || !p->known || !p->fresh || p->report->node != peer ||
+        !cluster_id_equal(&p->report->cluster, &d->cluster))
+        return false;
+    number = p->report->incarnations[peer].number;
+    return number >= d->incarnations[peer].number && number > d->void_number[peer];
+}
+
+const struct report *leader_report(const struct inputs *in)
+{
+    const struct durable *d = in->durable;
+    const struct report *report;
+
+    if (d->leader.generation == 0 || d->leader.generation != d->promise.generation ||
+        d->leader.node == d->node || d->leader.node < 0 || !peer_of_cluster(in, d->leader.node))
+        return NULL;
+    report = in->peers[d->leader.node].report;
+    if (!report->leading || report->grant.generation != d->leader.generation ||
+        !incarnation_equal(report->incarnations[d->leader.node], d->leader.incarnation))
+        return NULL;
+    return report;
+}
+
+bool data_usable(const struct durable *durable)
+{
+    return durable->marker == MARKER_NONE ? durable->complete : durable->marker_done;
+}
+
+/* Another machine has registered for this slot: this one is void for ever. */
+bool superseded(const struct inputs *in)
+{
+    const struct durable *d = in->durable;
+    struct incarnation self = d->incarnations[d->node];
+
+    if (cluster_id_is_none(&d->cluster) || !d->registered)
+        return false;
+    if (self.number <= d->void_number[d->node])
+        return true;
+    for (int32_t peer = 0; peer < NODE_COUNT; peer++) {
+        struct incarnation known;
+
+        if (!peer_of_cluster(in, peer))
+            continue;
+        known = in->peers[peer].report->incarnations[d->node];
+        if (!incarnation_equal(incarnation_later(self, known), self))
+            return true;
+    }
+    return in->has_message && cluster_id_equal(&in->message->cluster, &d->cluster) &&
+           !incarnation_equal(incarnation_later(self, in->message->incarnations[d->node]), self);
+}
+
+/* --- replication as it ought to be -------------------------------------------------------------------------------- */
+
+static struct replication replication_base(const struct durable *durable)
+{
+    struct replication r;
+
+    memset(&r, 0, sizeof r);
+    r.upstream = NODE_NONE;
+    for (int32_t slot = 0; slot < NODE_COUNT; slot++)
+        if (durable->incarnations[slot].number > durable->void_number[slot])
+            r.incarnations[slot] = durable->incarnations[slot];
+    return r;
+}
+
+struct replication replication_locked(const struct durable *durable)
+{
+    return replication_base(durable);
+}
+
+struct replication replication_names(const struct durable *durable)
+{
+    struct replication r = replication_base(durable);
+
+    r.generation = durable->grant.generation;
+    r.names = true;
+    return r;
+}
+
+struct replication replication_attached(const struct durable *durable)
+{
+    struct replication r = replication_base(durable);
+
+    r.generation = durable->promise.generation;
+    r.upstream = durable->leader.node;
+    r.upstream_incarnation = durable->leader.incarnation;
+    r.counted = durable->complete;
+    return r;
+}
+
+bool replication_equal(const struct replication *a, const struct replication *b)
+{
+    for (int32_t slot = 0; slot < NODE_COUNT; slot++)
+        if (!incarnation_equal(a->incarnations[slot], b->incarnations[slot]))
+            return false;
+    return a->upstream == b->upstream && a->generation == b->generation && a->counted == b->counted &&
+           a->names == b->names &&
+           (a->upstream == NODE_NONE ||
+            incarnation_equal(a->upstream_incarnation, b->upstream_incarnation));
+}
+
+bool replication_ensure(const struct inputs *in, struct step *step, const struct replication *want,
+                        enum agent_reason reason)
+{
+    if (in->replication_known && replication_equal(&in->replication, want) &&
+        (in->replication_loaded || !is_running(in)))
+        return false;
+    step->replication = *want;
+    return choose(step, STEP_REPLICATION, reason);
+}
+
+/* --- the one entry ------------------------------------------------------------------------------------------------ */
+
+static bool role_none(const struct inputs *in, struct step *step)
+{
+    if (cluster_id_is_none(&in->durable->cluster))
+        return choose_wait(step, AGENT_REASON_WAIT_BIRTH, WAKE_MS);
+    if (is_running(in))
+        return fence(in, step) || choose_wait(step, AGENT_REASON_WAIT, WAKE_MS);
+    return choose_wait(step, AGENT_REASON_WAIT, WAKE_MS);
+}
+
+static bool stand_down(const struct inputs *in, struct step *step)
+{
+    struct replication locked = replication_locked(in->durable);
+
+    if (!superseded(in))
+        return false;
+    if (is_running(in))
+        return choose(step, STEP_KILL, AGENT_REASON_SUPERSEDED);
+    return replication_ensure(in, step, &locked, AGENT_REASON_SUPERSEDED) ||
+           choose_wait(step, AGENT_REASON_SUPERSEDED, WAKE_MS);
+}
+
+static bool by_role(const struct inputs *in, struct step *step)
+{
+    switch (in->durable->role) {
+    case ROLE_FENCED:
+        return role_fenced(in, step);
+    case ROLE_LEADER:
+        return role_leader(in, step);
+    case ROLE_FOLLOWER:
+        return role_follower(in, step);
+    default:
+        return role_none(in, step);
+    }
+}
+
+static bool document_newer(const struct inputs *in, struct step *step)
+{
+    for (int32_t peer = 0; peer < NODE_COUNT; peer++) {
+        if (!peer_of_cluster(in, peer) ||
+            document_version_compare(in->peers[peer].report->document.version,
+                                     in->durable->document.version) <= 0)
+            continue;
+        step->peer = peer;
+        return choose(step, STEP_FETCH_DOCUMENT, AGENT_REASON_DOCUMENT_FETCH);
+    }
+    return false;
+}
+
+static bool document_apply_due(const struct inputs *in, struct step *step)
+{
+    if (document_version_compare(in->document_applied, in->durable->document.version) == 0)
+        return false;
+    return choose(step, STEP_APPLY_DOCUMENT, AGENT_REASON_DOCUMENT_APPLY);
+}
+
+void reconcile(const struct inputs *in, struct step *step)
+{
+    struct step later;
+
+    memset(step, 0, sizeof *step);
+    step->peer = NODE_NONE;
+    step->wake_ms = WAKE_MS;
+    if (self_fence(in, step))
+        return;
+    if (!in->looked) {
+        choose_wait(step, AGENT_REASON_WAIT, WAKE_SOON_MS);
+        return;
+    }
+    if (stand_down(in, step) || identity_learn(in, step) || identity_check_data(in, step) ||
+        promise_admit(in, step) || identity_register(in, step) || identity_admit_peer(in, step) ||
+        child_results(in, step))
+        return;
+    by_role(in, step);
+    if (step->kind != STEP_NONE)
+        return;
+    /* Only a node that has nothing better to do looks after the document. */
+    later = *step;
+    if (document_newer(in, &later) || (is_running(in) && document_apply_due(in, &later)))
+        *step = later;
+}
+
+void reconcile_standing(const struct inputs *in, struct standing_now *now)
+{
+    const struct durable *d = in->durable;
+
+    memset(now, 0, sizeof *now);
+    now->fenced = fence_shown(in);
+    now->leading = is_leader(in);
+    now->confirmed = now->leading && in->now_ms - in->confirmed_ms <= in->options.fence_timeout_ms;
+    if (d->role != ROLE_FENCED || !d->registered || superseded(in) || !now->fenced || !position_known(in) ||
+        !data_usable(d) || !(d->complete || d->rewound) || position_compare(d->floor, in->record_end) < 0)
+        return;
+    now->vote.valid = true;
+    now->vote.promise = d->promise;
+    now->vote.position = in->position;
+    now->vote.replay_lsn = in->replay_lsn;
+    now->vote.complete = d->complete;
+    if (!d->complete && position_compare(now->vote.position, d->fork) < 0)
+        now->vote.position = d->fork;
+}
+
+void durable_standing(const struct durable *durable, struct standing *standing)
+{
+    memset(standing, 0, sizeof *standing);
+    standing->cluster = durable->cluster;
+    standing->node = durable->node;
+    standing->promise = durable->promise;
+    standing->leader = durable->leader;
+    for (int32_t slot = 0; slot < NODE_COUNT; slot++)
+        standing->incarnations[slot] = durable->incarnations[slot];
+    standing->registered = durable->registered;
+    standing->birth_promised = durable->birth_promised;
+    standing->birth_ended = durable->birth_ended;
+}

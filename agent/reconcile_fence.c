@@ -1,0 +1,126 @@
+#include "agent/reconcile_internal.h"
+
+#include "protocol/order.h"
+
+/* Two locks (design, "Fencing a standby"): without the key no new receiver can authenticate, and the ones that existed
+ * are gone from the process table. A stopped server with the key taken away is fenced as well. */
+bool fence_shown(const struct inputs *in)
+{
+    if (!in->replication_known || in->replication.upstream != NODE_NONE)
+        return false;
+    if (!is_running(in))
+        return true;
+    return in->pg == PG_UP && in->in_recovery && in->replication_loaded && !in->receivers;
+}
+
+static bool fence_leader(const struct inputs *in, struct step *step)
+{
+    if (in->durable->planned && in->durable->role == ROLE_FENCED && !in->checkpointed) {
+        if (in->checkpoint_running)
+            return choose_wait(step, AGENT_REASON_CHECKPOINT_FIRST, WAKE_MS);
+        return choose(step, STEP_CHECKPOINT, AGENT_REASON_CHECKPOINT_FIRST);
+    }
+    return choose_stop(in, step, AGENT_REASON_STOP_LEADER);
+}
+
+/* Brings about what fence_shown() asks for; false once it holds. */
+bool fence(const struct inputs *in, struct step *step)
+{
+    struct replication locked = replication_locked(in->durable);
+    int64_t locked_for_ms = in->now_ms - in->replication_since_ms;
+
+    if (is_primary(in))
+        return fence_leader(in, step);
+    if (in->pg == PG_STOPPING)
+        return choose_stop(in, step, AGENT_REASON_STOP_LEADER);
+    if (replication_ensure(in, step, &locked, AGENT_REASON_LOCK_KEY))
+        return true;
+    if (in->pg == PG_STARTING)
+        return choose_wait(step, AGENT_REASON_WAIT, WAKE_SOON_MS);
+    if (in->pg == PG_UP && in->receivers) {
+        if (locked_for_ms < in->options.receiver_timeout_ms)
+            return choose(step, STEP_END_RECEIVERS, AGENT_REASON_END_RECEIVER);
+        if (locked_for_ms < 2 * (int64_t) in->options.receiver_timeout_ms)
+            return choose(step, STEP_KILL_RECEIVERS, AGENT_REASON_KILL_RECEIVER);
+        return choose(step, STEP_KILL, AGENT_REASON_STOP_UNPROVEN);
+    }
+    return false;
+}
+
+bool position_known(const struct inputs *in)
+{
+    return in->position_valid && promise_equal(in->position_promise, in->durable->promise);
+}
+
+/* Gets a position read for the present promise; only called once the fence is shown. False once it is known. */
+bool position_read(const struct inputs *in, struct step *step)
+{
+    struct replication locked = replication_locked(in->durable);
+
+    if (position_known(in))
+        return false;
+    if (in->pg == PG_CRASHED) {
+        if (in->now_ms - in->pg_since_ms < CRASH_PAUSE_MS)
+            return choose_wait(step, AGENT_REASON_WAIT, WAKE_SOON_MS);
+        return choose_start(in, step, &locked, AGENT_REASON_START_FENCED);
+    }
+    if (in->pg == PG_UP && in->position_failing_ms) {
+        if (!in->replay_unblocked)
+            return choose(step, STEP_UNBLOCK_REPLAY, AGENT_REASON_UNBLOCK_REPLAY);
+        if (in->now_ms - in->position_failing_ms > in->options.position_timeout_ms)
+            return choose_stop(in, step, AGENT_REASON_STOP_TO_READ);
+    }
+    return choose(step, STEP_READ_POSITION, AGENT_REASON_READ_POSITION);
+}
+
+/* WAL on a timeline that this node never led nor followed was written by a primary nobody granted (somebody's
+ * pg_promote()). It may bear the id of a generation that others granted meanwhile, so no history may be compared
+ * with it and no vote rest on it: the copy is given up. */
+bool disown_wal(const struct inputs *in, struct step *step)
+{
+    struct durable next = *in->durable;
+
+    if (in->record_end.timeline <= in->durable->followed || in->record_end.timeline < FIRST_GENERATION ||
+        in->durable->marker != MARKER_NONE)
+        return false;
+    next.complete = next.rewound = false;
+    next.marker = MARKER_CLONE;
+    next.marker_done = false;
+    next.data_id = 0;
+    next.floor = (struct position) {0};
+    return choose_persist(step, &next, AGENT_REASON_NO_GRANT);
+}
+
+bool role_fenced(const struct inputs *in, struct step *step)
+{
+    const struct durable *d = in->durable;
+    struct durable next = *d;
+
+    if (!data_usable(d)) {
+        if (is_running(in))
+            return choose_stop(in, step, AGENT_REASON_CLONE_STOP);
+        return choose_wait(step, AGENT_REASON_WAIT, WAKE_MS);
+    }
+    if (fence(in, step))
+        return true;
+    if (!d->complete && !d->rewound)
+        return choose_wait(step, AGENT_REASON_WAIT, WAKE_MS);
+    if (position_read(in, step))
+        return true;
+    if (disown_wal(in, step))
+        return true;
+    /* the floor is a whole record: the flushed end may lie inside one that a restart drops */
+    if (position_compare(d->floor, in->record_end) < 0) {
+        next.floor = in->record_end;
+        return choose_persist(step, &next, AGENT_REASON_FLOOR);
+    }
+    /* The vote is out. A server that was stopped to give it comes back by itself if nobody wants it otherwise. */
+    if (!is_running(in)) {
+        struct replication locked = replication_locked(d);
+
+        if (in->now_ms - in->pg_since_ms < 2 * WAKE_MS)
+            return choose_wait(step, AGENT_REASON_WAIT, WAKE_SOON_MS);
+        return choose_start(in, step, &locked, AGENT_REASON_START_FENCED);
+    }
+    return choose_wait(step, AGENT_REASON_SETTLED, WAKE_MS);
+}

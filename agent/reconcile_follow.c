@@ -1,0 +1,250 @@
+#include "agent/reconcile_internal.h"
+
+#include "protocol/order.h"
+
+/* --- complete data ------------------------------------------------------------------------------------------------ */
+
+/* After a clone or rewind: complete once it has flushed past an insert LSN that the leader of this very generation
+ * reported after it attached. */
+static bool become_complete(const struct inputs *in, struct step *step)
+{
+    const struct durable *d = in->durable;
+    const struct report *leader = leader_report(in);
+    struct durable next = *d;
+
+    if (d->complete || !d->marker_done || in->pg != PG_UP || !in->streaming)
+        return false;
+    if (d->complete_target.timeline != d->promise.generation) {
+        if (!leader || in->peers[d->leader.node].asked_ms <= in->replication_since_ms ||
+            in->peers[d->leader.node].asked_ms <= in->child_ended_ms)
+            return choose_wait(step, AGENT_REASON_TARGET, WAKE_SOON_MS);
+        next.complete_target = (struct position) {.timeline = d->promise.generation, .lsn = leader->write_lsn};
+        return choose_persist(step, &next, AGENT_REASON_TARGET);
+    }
+    if (position_compare(in->flushed, d->complete_target) < 0)
+        return choose_wait(step, AGENT_REASON_TARGET, WAKE_SOON_MS);
+    next.complete = true;
+    next.rewound = next.whole_before_rewind = next.marker_done = false;
+    next.marker = MARKER_NONE;
+    next.complete_target = next.fork = (struct position) {0};
+    next.birth_ended = true;
+    return choose_persist(step, &next, AGENT_REASON_COMPLETE);
+}
+
+/* Marked by this run and not begun, and still the same leader's: it may begin. */
+static bool rewind_due(const struct inputs *in)
+{
+    return in->due && in->durable->rewind_tried == in->durable->promise.generation;
+}
+
+/* --- children ----------------------------------------------------------------------------------------------------- */
+
+/* What a clone or rewind came to is recorded in every role: a rewound node may be needed for an election. */
+bool child_results(const struct inputs *in, struct step *step)
+{
+    const struct durable *d = in->durable;
+    struct durable next = *d;
+    bool whole = in->data_present && in->data_id == d->data_id && d->data_id != 0;
+
+    if (d->marker_done || in->child_state == CHILD_RUNNING)
+        return false;
+    if (d->marker == MARKER_REWIND && !rewind_due(in)) {
+        if (whole) {
+            next.marker_done = true;
+            next.rewound = d->whole_before_rewind;
+            return choose_persist(step, &next, AGENT_REASON_REWIND_DONE);
+        }
+        next.marker = MARKER_CLONE;
+        next.data_id = 0;
+        return choose_persist(step, &next, AGENT_REASON_REWIND_FAILED);
+    }
+    if (d->marker == MARKER_CLONE && whole) {
+        next.marker_done = true;
+        return choose_persist(step, &next, AGENT_REASON_CLONE_DONE);
+    }
+    return false;
+}
+
+static bool clone(const struct inputs *in, struct step *step)
+{
+    const struct durable *d = in->durable;
+    struct durable next = *d;
+
+    if (in->child == CHILD_CLONE && in->child_state == CHILD_RUNNING)
+        return choose_wait(step, AGENT_REASON_CLONE, WAKE_MS);
+    if (in->data_foreign)
+        return choose_wait(step, AGENT_REASON_DATA_FOREIGN, WAKE_MS);
+    if (!leader_report(in))
+        return choose_wait(step, AGENT_REASON_WAIT_LEADER, WAKE_MS);
+    /* what counts for the quorum is given up only with the leader's leave, one node at a time */
+    if ((d->complete || d->rewound) && !in->discard_allowed)
+        return choose(step, STEP_ASK_DISCARD, AGENT_REASON_CLONE_ASK);
+    if (d->marker != MARKER_CLONE || d->data_id == 0 || d->marker_done) {
+        next.marker = MARKER_CLONE;
+        next.marker_done = next.complete = next.rewound = next.whole_before_rewind = false;
+        next.data_id = in->nonce;
+        next.floor = next.fork = next.complete_target = (struct position) {0};
+        return choose_persist(step, &next, AGENT_REASON_CLONE_MARK);
+    }
+    if (is_running(in))
+        return choose_stop(in, step, AGENT_REASON_CLONE_STOP);
+    if (in->child_state == CHILD_FAILED && in->now_ms - in->child_ended_ms < CHILD_BACKOFF_MS)
+        return choose_wait(step, AGENT_REASON_CLONE_FAILED, WAKE_SOON_MS);
+    step->data_id = d->data_id;
+    return choose(step, STEP_CLONE, AGENT_REASON_CLONE);
+}
+
+/* Tried once per need: the marker is durable before it begins, and after a restart a marked one is not begun again. */
+static bool rewind_to_leader(const struct inputs *in, struct step *step, struct position fork)
+{
+    const struct durable *d = in->durable;
+    struct replication locked = replication_locked(d);
+    struct durable next = *d;
+
+    if (!leader_report(in)->checkpointed)
+        return choose_wait(step, AGENT_REASON_WAIT_CHECKPOINT, WAKE_SOON_MS);
+    if (is_running(in))
+        return choose_stop(in, step, AGENT_REASON_REWIND_STOP);
+    if (!in->pg_clean)
+        return choose_start(in, step, &locked, AGENT_REASON_START_FENCED);
+    next.marker = MARKER_REWIND;
+    next.marker_done = false;
+    next.data_id = in->nonce;
+    next.whole_before_rewind = d->complete || d->rewound;
+    next.complete = next.rewound = false;
+    next.complete_target = (struct position) {0};
+    next.fork = next.floor = fork;
+    next.rewind_tried = d->promise.generation;
+    return choose_persist(step, &next, AGENT_REASON_REWIND_MARK);
+}
+
+/* --- attaching ---------------------------------------------------------------------------------------------------- */
+
+static bool attach(const struct inputs *in, struct step *step)
+{
+    const struct durable *d = in->durable;
+    struct replication want = replication_attached(d);
+    struct durable next = *d;
+
+    if (d->followed < d->promise.generation) {
+        next.followed = d->promise.generation;
+        return choose_persist(step, &next, AGENT_REASON_FOLLOWED);
+    }
+    if (!is_running(in))
+        return choose_start(in, step, &want, AGENT_REASON_ATTACH);
+    return replication_ensure(in, step, &want,
+                              d->complete ? AGENT_REASON_ATTACH : AGENT_REASON_ATTACH_UNCOUNTED);
+}
+
+/* Compares the history of the WAL that is there with the leader's, and goes the way it says. */
+static bool join(const struct inputs *in, struct step *step)
+{
+    const struct durable *d = in->durable;
+    const struct report *leader;
+    struct position fork;
+
+    if (fence(in, step))
+        return true;
+    if (position_read(in, step) || disown_wal(in, step))
+        return true;
+    leader = leader_report(in);
+    if (!leader)
+        return choose_wait(step, AGENT_REASON_WAIT_LEADER, WAKE_MS);
+    switch (lineage_fork(&in->lineage, in->record_end, &leader->lineage, &fork)) {
+    case FORK_PREFIX:
+        if (leader->oldest_lsn > in->record_end.lsn)
+            return clone(in, step);
+        return attach(in, step);
+    case FORK_DIVERGED:
+        if (d->rewind_tried == d->promise.generation || d->marker == MARKER_CLONE)
+            return clone(in, step);
+        return rewind_to_leader(in, step, fork);
+    default:
+        return clone(in, step);
+    }
+}
+
+static bool follower_job(const struct inputs *in, struct step *step)
+{
+    const struct durable *d = in->durable;
+    struct durable next = *d;
+
+    if (d->job.id == 0 || d->job_state != JOB_RUNNING)
+        return false;
+    next.job_state = JOB_DONE;
+    if (d->job.kind == JOB_RESTART) {
+        if (!in->job_stopped)
+            return choose_stop(in, step, AGENT_REASON_JOB_RESTART);
+        return in->pg == PG_UP && choose_persist(step, &next, AGENT_REASON_JOB_DONE);
+    }
+    /* reinit: a clone that began after the job did; complete or not, the old data is gone by then */
+    if (d->complete || d->rewound)
+        return clone(in, step);
+    if (d->marker_done)
+        return choose_persist(step, &next, AGENT_REASON_JOB_DONE);
+    return false;
+}
+
+/* Attached in this generation: keep it running, make it complete, keep its name and access rules right. */
+static bool stay_attached(const struct inputs *in, struct step *step)
+{
+    const struct durable *d = in->durable;
+    struct replication want = replication_attached(d);
+    struct replication locked = replication_locked(d);
+    const struct report *leader = leader_report(in);
+
+    if (in->pg == PG_STOPPING)
+        return choose_stop(in, step, AGENT_REASON_STOP_LEADER);
+    if (!is_running(in)) {
+        if (d->document.maintenance && in->pg == PG_CRASHED)
+            return choose_wait(step, AGENT_REASON_WAIT, WAKE_MS);
+        return choose_start(in, step, &want, AGENT_REASON_RESTART_STANDBY);
+    }
+    if (in->pg != PG_UP)
+        return choose_wait(step, AGENT_REASON_WAIT, WAKE_SOON_MS);
+    if (replication_ensure(in, step, &want, AGENT_REASON_COUNTED))
+        return true;
+    if (in->not_streaming_since_ms && leader && !d->document.maintenance &&
+        in->now_ms - in->not_streaming_since_ms > in->options.recheck_timeout_ms &&
+        in->now_ms - in->replication_since_ms > in->options.recheck_timeout_ms)
+        return replication_ensure(in, step, &locked, AGENT_REASON_RECHECK);
+    return become_complete(in, step);
+}
+
+static bool attached(const struct inputs *in)
+{
+    struct replication want = replication_attached(in->durable);
+
+    return in->replication_known && in->replication.upstream == want.upstream &&
+           in->replication.generation == want.generation &&
+           incarnation_equal(in->replication.upstream_incarnation, want.upstream_incarnation);
+}
+
+bool role_follower(const struct inputs *in, struct step *step)
+{
+    const struct durable *d = in->durable;
+
+    if (!data_usable(d)) {
+        if (d->marker == MARKER_REWIND) {
+            step->data_id = d->data_id;
+            if (rewind_due(in) && leader_report(in))
+                return choose(step, STEP_REWIND, AGENT_REASON_REWIND);
+            return choose_wait(step, AGENT_REASON_REWIND, WAKE_MS);
+        }
+        return clone(in, step);
+    }
+    if (d->document.fenced[d->node]) {
+        struct replication locked = replication_locked(d);
+
+        if (fence(in, step))
+            return true;
+        if (!is_running(in))
+            return choose_start(in, step, &locked, AGENT_REASON_OPERATOR_FENCE);
+        return choose_wait(step, AGENT_REASON_OPERATOR_FENCE, WAKE_MS);
+    }
+    if (follower_job(in, step))
+        return true;
+    if (attached(in) && !is_primary(in))
+        return stay_attached(in, step);
+    return join(in, step);
+}

@@ -1,0 +1,335 @@
+#include "agent/reconcile_internal.h"
+
+#include "protocol/order.h"
+
+/* A later life of this node: everything that rested on the lost or swapped state is void, the promise is not. */
+static void become_new(const struct inputs *in, struct durable *next, uint32_t number)
+{
+    next->incarnations[next->node].number = number;
+    next->incarnations[next->node].nonce = in->nonce;
+    for (int32_t peer = 0; peer < NODE_COUNT; peer++)
+        next->registered_at[peer] = false;
+    next->registered = false;
+    next->complete = next->rewound = next->whole_before_rewind = false;
+    next->marker = MARKER_CLONE;
+    next->marker_done = false;
+    next->data_id = 0;
+    next->role = ROLE_NONE;
+    next->grant = (struct grant) {0};
+    next->leader = (struct leadership) {.node = NODE_NONE};
+    next->floor = next->fork = next->complete_target = (struct position) {0};
+}
+
+static uint32_t max_number(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+/* A machine without a promise next to peers that know a cluster past its birth. */
+static bool learn_new_machine(const struct inputs *in, struct step *step)
+{
+    struct durable next = *in->durable;
+    uint32_t number = 0;
+    bool found = false;
+
+    for (int32_t peer = 0; peer < NODE_COUNT; peer++) {
+        const struct peer_input *p = &in->peers[peer];
+
+        if (peer == next.node || !p->known || !p->fresh || cluster_id_is_none(&p->report->cluster) ||
+            !p->report->birth_ended || p->report->node != peer || !p->report->registered)
+            continue;
+        if (found && !cluster_id_equal(&next.cluster, &p->report->cluster))
+            continue;
+        found = true;
+        next.cluster = p->report->cluster;
+        number = max_number(number, p->report->incarnations[next.node].number);
+        number = max_number(number, p->report->void_number[next.node]);
+    }
+    if (!found)
+        return false;
+    next.birth_ended = true;
+    become_new(in, &next, number + 1);
+    return choose_persist(step, &next, AGENT_REASON_NEW_MACHINE);
+}
+
+static bool merge_incarnations(struct durable *next, const struct incarnation from[NODE_COUNT],
+                               const uint32_t void_number[NODE_COUNT])
+{
+    bool changed = false;
+
+    for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
+        struct incarnation later = incarnation_later(next->incarnations[slot], from[slot]);
+
+        if (!incarnation_equal(later, next->incarnations[slot])) {
+            next->incarnations[slot] = later;
+            /* what an older machine answered to a registration is void; the newer one is asked */
+            next->registered_at[slot] = false;
+            changed = true;
+        }
+        if (void_number[slot] > next->void_number[slot]) {
+            next->void_number[slot] = void_number[slot];
+            changed = true;
+        }
+    }
+    return changed;
+}
+
+/* Knowledge that only grows: incarnations, voided ones, the end of birth. Durable before anything rests on it. A machine's
+ * own slot is never overwritten: that another took its place shows in superseded(). */
+bool identity_learn(const struct inputs *in, struct step *step)
+{
+    const struct durable *d = in->durable;
+    struct durable next = *d;
+    bool changed = false;
+
+    if (cluster_id_is_none(&d->cluster))
+        return learn_new_machine(in, step);
+    for (int32_t peer = 0; peer < NODE_COUNT; peer++) {
+        const struct report *report;
+        struct incarnation known[NODE_COUNT];
+
+        if (!peer_of_cluster(in, peer) || !in->peers[peer].report->registered)
+            continue;
+        report = in->peers[peer].report;
+        for (int32_t slot = 0; slot < NODE_COUNT; slot++)
+            known[slot] = report->incarnations[slot];
+        known[d->node] = d->incarnations[d->node];
+        changed |= merge_incarnations(&next, known, report->void_number);
+        if (report->birth_ended && !next.birth_ended) {
+            next.birth_ended = true;
+            changed = true;
+        }
+    }
+    return changed && choose_persist(step, &next, AGENT_REASON_LEARN);
+}
+
+/* What one peer answered to this machine's registration. */
+static bool take_answer(const struct inputs *in, struct step *step, int32_t peer)
+{
+    const struct durable *d = in->durable;
+    const struct registration_answer *answer = &in->answers[peer];
+    struct durable next = *d;
+    struct incarnation known[NODE_COUNT];
+    uint32_t number;
+
+    if (!answer->valid || !incarnation_equal(answer->self, d->incarnations[d->node]) ||
+        !cluster_id_equal(&answer->cluster, &d->cluster))
+        return false;
+    if (!answer->accepted) {
+        number = max_number(answer->incarnations[d->node].number, answer->void_number[d->node]);
+        become_new(in, &next, max_number(number, d->incarnations[d->node].number) + 1);
+        return choose_persist(step, &next, AGENT_REASON_NEW_MACHINE);
+    }
+    for (int32_t slot = 0; slot < NODE_COUNT; slot++)
+        known[slot] = answer->incarnations[slot];
+    known[d->node] = d->incarnations[d->node];
+    merge_incarnations(&next, known, answer->void_number);
+    /* an answer from a machine that has been replaced is void: the newer one is asked */
+    if (!incarnation_equal(next.incarnations[peer], answer->incarnations[peer])) {
+        next.registered_at[peer] = false;
+        if (incarnation_equal(d->incarnations[peer], next.incarnations[peer]))
+            return false;
+        return choose_persist(step, &next, AGENT_REASON_LEARN);
+    }
+    next.registered_at[peer] = true;
+    if (answer->promise.generation > next.promise.generation)
+        next.promise = answer->promise;
+    next.birth_ended = next.birth_ended || answer->birth_ended;
+    return choose_persist(step, &next, AGENT_REASON_REGISTER);
+}
+
+static bool declared_destroyed(const struct durable *d, int32_t slot)
+{
+    return d->void_number[slot] > 0 && d->incarnations[slot].number <= d->void_number[slot];
+}
+
+/* Registers this new incarnation at both peers; nothing else is done until both have it durably. */
+bool identity_register(const struct inputs *in, struct step *step)
+{
+    const struct durable *d = in->durable;
+    struct durable next = *d;
+    int32_t ask = NODE_NONE;
+    bool all = true;
+
+    if (d->registered || cluster_id_is_none(&d->cluster))
+        return false;
+    if (is_running(in))
+        return choose(step, STEP_KILL, AGENT_REASON_DATA_SWAPPED);
+    for (int32_t peer = 0; peer < NODE_COUNT; peer++) {
+        if (peer == d->node || d->registered_at[peer])
+            continue;
+        if (take_answer(in, step, peer))
+            return true;
+        if (declared_destroyed(d, peer))
+            continue;
+        all = false;
+        if (ask == NODE_NONE && in->peers[peer].fresh)
+            ask = peer;
+    }
+    if (all) {
+        next.registered = true;
+        return choose_persist(step, &next, AGENT_REASON_REGISTERED);
+    }
+    if (ask == NODE_NONE)
+        return choose_wait(step, AGENT_REASON_WAIT_REGISTER, WAKE_MS);
+    step->peer = ask;
+    return choose(step, STEP_REGISTER, AGENT_REASON_REGISTER);
+}
+
+/* Is the data directory the one that this promise speaks of, and does it still hold what it is known to have held? */
+bool identity_check_data(const struct inputs *in, struct step *step)
+{
+    const struct durable *d = in->durable;
+    struct durable next = *d;
+
+    if (d->data_id == 0 || d->marker != MARKER_NONE)
+        return false;
+    if (!in->data_present || in->data_id != d->data_id) {
+        become_new(in, &next, d->incarnations[d->node].number + 1);
+        return choose_persist(step, &next, AGENT_REASON_DATA_SWAPPED);
+    }
+    if (position_known(in) && position_compare(in->record_end, d->floor) < 0) {
+        become_new(in, &next, d->incarnations[d->node].number + 1);
+        return choose_persist(step, &next, AGENT_REASON_DATA_ROLLED_BACK);
+    }
+    return false;
+}
+
+/* A peer's new incarnation: durable first; if this node leads, the old name is out of N and its walsenders are gone; only
+ * then the answer. In any state the access rules forget the old incarnation's role. */
+bool identity_admit_peer(const struct inputs *in, struct step *step)
+{
+    const struct durable *d = in->durable;
+    const struct registration *r = &in->registration;
+    struct durable next = *d;
+
+    if (!r->pending || !d->registered || r->node == d->node)
+        return false;
+    step->peer = r->node;
+    if (r->incarnation.number > d->incarnations[r->node].number &&
+        r->incarnation.number > d->void_number[r->node]) {
+        next.incarnations[r->node] = r->incarnation;
+        next.registered_at[r->node] = false;
+        return choose_persist(step, &next, AGENT_REASON_ADMIT_PEER);
+    }
+    step->accepted = incarnation_equal(r->incarnation, d->incarnations[r->node]) &&
+                     r->incarnation.number > d->void_number[r->node];
+    if (step->accepted && is_running(in)) {
+        struct replication want = in->replication;
+
+        for (int32_t slot = 0; slot < NODE_COUNT; slot++)
+            want.incarnations[slot] = d->incarnations[slot];
+        if (replication_ensure(in, step, &want, AGENT_REASON_NAMES_CHANGED))
+            return true;
+        if (in->old_senders)
+            return choose(step, STEP_END_OLD_SENDERS, AGENT_REASON_END_OLD_SENDERS);
+    }
+    return choose(step, STEP_ANSWER_REGISTRATION, AGENT_REASON_ADMIT_PEER);
+}
+
+static void take_birth(const struct inputs *in, struct durable *next)
+{
+    const struct desired *m = in->message;
+
+    next->cluster = m->cluster;
+    next->birth_promised = true;
+    next->birth_ended = false;
+    next->birth_leader = m->leader.node;
+    next->registered = true;
+    if (next->data_id != 0 && next->birth_leader != next->node) {
+        /* an earlier attempt made or copied data here; the new first leader's replaces it */
+        next->complete = next->rewound = next->marker_done = false;
+        next->marker = MARKER_CLONE;
+        next->data_id = 0;
+        next->floor = (struct position) {0};
+    }
+    if (next->incarnations[next->node].number == 0)
+        next->incarnations[next->node] = (struct incarnation) {.number = 1, .nonce = in->nonce};
+}
+
+static void take_grant(const struct desired *m, struct durable *next)
+{
+    /* only data known to be complete may lead (I5), or the first leader of a birth that has not ended */
+    bool born = next->birth_promised && !next->birth_ended && next->birth_leader == next->node;
+
+    if (next->grant.generation == m->generation || (!next->complete && !born))
+        return;
+    next->grant = (struct grant) {.generation = m->generation,
+                                  .proposer = m->proposer,
+                                  .incarnation = next->incarnations[next->node],
+                                  .spent = false};
+    next->leader = m->leader;
+    next->role = ROLE_LEADER;
+    next->planned = false;
+}
+
+static enum agent_reason take_role(const struct inputs *in, struct durable *next, bool promise)
+{
+    const struct desired *m = in->message;
+    bool known = next->leader.generation == next->promise.generation && next->leader.generation != 0;
+
+    switch (m->role) {
+    case ROLE_FENCED:
+        if (promise) {
+            next->promise = (struct promise) {.generation = m->generation, .proposer = m->proposer};
+            next->leader = (struct leadership) {.node = NODE_NONE};
+            next->role = ROLE_FENCED;
+            next->planned = m->planned;
+            if (m->birth)
+                take_birth(in, next);
+        } else if (!known) {
+            next->role = ROLE_FENCED;
+        }
+        /* else: a late copy of the promise request; the generation has its leader by now */
+        return m->birth ? AGENT_REASON_BIRTH : AGENT_REASON_PROMISE;
+    case ROLE_LEADER:
+        take_grant(m, next);
+        return AGENT_REASON_GRANT;
+    case ROLE_FOLLOWER:
+        if (promise)
+            next->promise = (struct promise) {.generation = m->generation, .proposer = m->leader.proposer};
+        next->leader = m->leader;
+        next->role = ROLE_FOLLOWER;
+        next->planned = false;
+        return AGENT_REASON_ADOPT_FACT;
+    default:
+        return AGENT_REASON_WAIT;
+    }
+}
+
+/* The last message, if it is to be obeyed: what it changes is made durable before anything is done about it. */
+bool promise_admit(const struct inputs *in, struct step *step)
+{
+    const struct desired *m = in->message;
+    struct durable next = *in->durable;
+    struct standing standing;
+    struct incarnation known[NODE_COUNT];
+    enum agent_reason reason;
+    enum verdict verdict;
+    bool changed;
+
+    if (!in->has_message)
+        return false;
+    durable_standing(in->durable, &standing);
+    verdict = desired_admit(&standing, m);
+    if (verdict != VERDICT_OBEY && verdict != VERDICT_PROMISE)
+        return false;
+    reason = take_role(in, &next, verdict == VERDICT_PROMISE);
+    for (int32_t slot = 0; slot < NODE_COUNT; slot++)
+        known[slot] = m->incarnations[slot];
+    known[next.node] = next.incarnations[next.node];
+    changed = merge_incarnations(&next, known, m->destroyed_number);
+    if (m->job.id != 0 && m->job.id != next.job.id) {
+        next.job = m->job;
+        next.job_state = JOB_RUNNING;
+        changed = true;
+        reason = AGENT_REASON_JOB_ACCEPT;
+    }
+    changed |= !promise_equal(next.promise, in->durable->promise) || next.role != in->durable->role ||
+               !leadership_equal(&next.leader, &in->durable->leader) ||
+               next.grant.generation != in->durable->grant.generation ||
+               next.birth_promised != in->durable->birth_promised ||
+               next.birth_leader != in->durable->birth_leader ||
+               !cluster_id_equal(&next.cluster, &in->durable->cluster);
+    return changed && choose_persist(step, &next, reason);
+}
