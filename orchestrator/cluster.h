@@ -1,0 +1,121 @@
+/*
+ * One supervised cluster inside the orchestrator: what was last heard of its nodes, the core's memory and plan, the
+ * operators' requests, the event history. Everything hangs off struct cluster; the orchestrator itself (struct
+ * orchestrator) is only the loop, the HTTP pieces and the list of clusters. One thread, the loop's.
+ *
+ *   observe.c  long polls and probes → struct node_view     act.c     plan → messages, probes, timers
+ *   cluster.c  view → decide() → plan, one round            request.c operators' requests and their outcome
+ *   history.c  events, merged from the agents' logs         topology.c the plan as JSON, and what /connect answers from
+ */
+#ifndef OGEL_ORCHESTRATOR_CLUSTER_H
+#define OGEL_ORCHESTRATOR_CLUSTER_H
+
+#include <jansson.h>
+
+#include "base/err.h"
+#include "orchestrator/decide.h"
+
+struct history;
+struct http_call;
+struct http_client;
+struct http_server;
+struct loop;
+struct loop_timer;
+struct orchestrator;
+struct pg_probe;
+struct redis;
+struct resolver;
+
+/* One node: where its agent is, and what is known of it. */
+struct node {
+    struct cluster *cluster;
+    int32_t slot;
+    char id[NODE_ID_SIZE];
+    struct address agent;
+    struct node_view view;              /* ages are filled in just before decide() */
+    json_t *document;                   /* text of the newest document it holds that was fetched; NULL: none */
+    int64_t answered_ms;                /* last answer of its agent; 0: never */
+    int64_t failing_since_ms;           /* its calls fail since; 0: they do not */
+    int64_t reported_ms;
+    int64_t probed_ms;
+    int64_t postgres_failing_since_ms;
+    uint64_t since;                     /* report.sequence the long poll waits on */
+    uint64_t events_since;              /* of its log, merged so far */
+    struct http_call *poll;
+    struct http_call *command;
+    struct pg_probe *probe;
+    struct desired sent;                /* last message; resent no more often than resend_ms unless it differs */
+    int64_t sent_ms;
+};
+
+struct cluster {
+    struct orchestrator *orchestrator;
+    char name[CLUSTER_NAME_SIZE];
+    struct node nodes[NODE_COUNT];      /* in ascending order of id: the slots */
+    struct decide_options options;
+    struct memory memory;
+    struct plan plan;                   /* of the last round */
+    struct history *history;
+    struct loop_timer *timer;
+    bool round_due;                     /* a round is queued; many changes make one */
+    struct requests *requests;
+    struct topology *topology;
+    uint32_t failovers_by_reason[REASON_COUNT];
+};
+
+struct orchestrator {
+    struct loop *loop;
+    struct http_client *client;
+    struct http_server *server;
+    struct resolver *resolver;
+    struct redis *redis;                /* NULL: not configured */
+    const struct orchestrator_options *options;
+    uint64_t proposer;                  /* fresh for each start */
+    struct cluster *clusters;
+    uint32_t cluster_count;
+    int64_t started_ms;
+};
+
+/* cluster.c. A round is run soon (never within this call): views are filled, decide() is called, the plan carried out. */
+void cluster_changed(struct cluster *cluster);
+struct cluster *orchestrator_cluster(struct orchestrator *orchestrator, const char *name);
+struct node *cluster_node(struct cluster *cluster, const char *id);     /* NULL: no such node */
+
+/* observe.c */
+void observe_start(struct cluster *cluster);
+void observe_stop(struct cluster *cluster);
+void observe_probe(struct node *node);  /* a fresh connection to its Postgres now, unless one is under way */
+
+/* act.c */
+void act(struct cluster *cluster, const struct plan *plan);
+
+/* request.c: operators' requests, one at a time and cluster, each settled by the core or by a deadline. The callback gets
+ * the outcome and a JSON object for the answer (borrowed). */
+struct request_result {
+    bool ok;
+    enum reason reason;
+    const char *detail;                 /* one sentence */
+};
+typedef void request_fn(const struct request_result *result, void *arg);
+/* Queues a copy; returns its id, or 0 with err when one is under way already (ERR_CONFLICT). who: for the audit event. */
+uint64_t request_submit(struct cluster *cluster, const struct request *request, const char *who,
+                        int64_t timeout_ms, request_fn *fn, void *arg, struct err *err);
+void request_forget(struct cluster *cluster, uint64_t id);      /* the caller went away; the request goes on */
+void request_offer(struct cluster *cluster, struct request *out);       /* for the view */
+void request_settled(struct cluster *cluster, const struct plan *plan);
+
+/* history.c: bounded, in time order, each entry known by (node or orchestrator, run, sequence) so that merging the agents'
+ * logs again changes nothing. */
+void history_add(struct cluster *cluster, const char *source, json_t *event);   /* takes the reference */
+void history_event(struct cluster *cluster, const struct plan_event *event);
+void history_audit(struct cluster *cluster, const char *who, const char *action, json_t *details);
+json_t *history_list(const struct cluster *cluster, uint64_t since, uint32_t limit);    /* new reference */
+typedef void history_fn(uint64_t number, const json_t *event, void *arg);
+void history_subscribe(struct cluster *cluster, history_fn *fn, void *arg);
+void history_unsubscribe(struct cluster *cluster, history_fn *fn, void *arg);
+
+/* topology.c: rebuilt after each round that changed something. */
+void topology_update(struct cluster *cluster);
+json_t *topology_json(struct cluster *cluster);         /* the object of GET /v1/clusters/NAME; new reference */
+
+#endif
