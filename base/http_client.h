@@ -47,7 +47,7 @@ struct http_call_spec {
     bool no_reuse;              /* a fresh connection, closed afterwards: as a probe */
 
     /* For streams: gets the body piece by piece instead of having it collected; returns false to
-     * abort. max_body does not apply. */
+     * abort. max_body does not apply. It must not start or cancel calls. */
     bool (*on_data)(void *arg, const char *data, size_t size);
     void *on_data_arg;
 };
@@ -75,7 +75,7 @@ const char *http_call_status_name(enum http_call_status status); /* "refused" */
 OGEL_MUST_CHECK int http_client_new(struct http_client **client, struct loop *loop,
                                     struct resolver *resolver, struct err *err);
 
-/* Cancels what is under way and frees. NULL is allowed. */
+/* Cancels what is under way and frees. Not from a callback of its own. NULL is allowed. */
 void http_client_free(struct http_client *client);
 
 /* Starts a call. The handle is valid until its callback returns or it is cancelled. Never NULL:

@@ -6,11 +6,18 @@ libogbase_a_SOURCES += \
 	base/conf.c base/conf.h base/conf_print.c \
 	base/err.c base/err.h \
 	base/file.c base/file.h base/io_ops.h \
+	base/http_client.c base/http_client.h \
+	base/http_server.c base/http_server.h base/http_internal.h base/http_response.c \
+	base/http_route.c base/http_route.h \
 	base/json.c base/json.h \
 	base/log.c base/log.h \
+	base/loop.c base/loop.h \
 	base/mem.c base/mem.h \
 	base/opts.c base/opts.h \
 	base/rand.c base/rand.h \
+	base/resolve.c base/resolve.h \
 	base/secret.c base/secret.h \
 	base/slotfile.c base/slotfile.h \
 	base/units.c base/units.h
+
+unit_tests += tests/unit/test_loop

@@ -1,7 +1,8 @@
 /*
  * Host names to addresses, without ever waiting for DNS: a background thread asks getaddrinfo(),
  * which may hang, and the last good answer is kept when DNS disappears. Literals are answered at
- * once and never reach the thread.
+ * once and never reach the thread. Of a name with IPv4 and IPv6 addresses the first IPv4 one
+ * counts.
  */
 #ifndef OGEL_BASE_RESOLVE_H
 #define OGEL_BASE_RESOLVE_H
