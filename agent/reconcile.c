@@ -297,8 +297,10 @@ void durable_standing(const struct durable *durable, struct standing *standing)
     standing->node = durable->node;
     standing->promise = durable->promise;
     standing->leader = durable->leader;
-    for (int32_t slot = 0; slot < NODE_COUNT; slot++)
+    for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
         standing->incarnations[slot] = durable->incarnations[slot];
+        standing->void_number[slot] = durable->void_number[slot];
+    }
     standing->registered = durable->registered;
     standing->birth_promised = durable->birth_promised;
     standing->birth_ended = durable->birth_ended;
