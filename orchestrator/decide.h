@@ -35,7 +35,8 @@ struct node_view {
     bool known;                 /* report is filled */
     struct report report;       /* the last one received, however old */
     uint32_t report_age_ms;
-    bool reachable;             /* its last call was answered and the present one is not overdue */
+    bool reachable;             /* its last call was answered and the present one is not overdue; while it is
+                                   so, reports come at least every failure_timeout / 2 */
     bool refuses;               /* its last call was refused: nobody listens there */
     uint32_t unreachable_ms;    /* 0 while reachable */
     enum probe_verdict postgres;        /* own fresh connection; PROBE_PRIMARY only if a write went through too */
@@ -90,6 +91,11 @@ struct memory {
     uint32_t highest_generation;        /* ever heard of */
     uint64_t last_settled_request;
     enum reason last_reason;    /* so that a standing situation is reported once */
+    int64_t stranded_since_ms;  /* a node stands above a healthy leader since; 0: none does */
+    int64_t asked_all_ms;       /* since when all voters are asked, not the leader alone */
+    uint32_t adopted_generation;        /* the leader of this generation has been reported as seen */
+    uint32_t told_generation[NODE_COUNT];       /* told to follow its leader: reported once */
+    uint32_t destroyed_number[NODE_COUNT];      /* by the operator's override of this election */
 };
 
 struct view {
@@ -128,6 +134,7 @@ struct plan {
     bool request_settled;
     bool request_ok;
     enum reason request_reason;
+    int32_t request_node;       /* whom request_reason speaks of, or NODE_NONE */
 
     /* the cluster as people see it */
     int32_t leader;             /* slot or NODE_NONE */
@@ -140,6 +147,8 @@ struct plan {
     bool maintenance;
 };
 
+/* Fills *plan, all of it. Messages are level-triggered: one is sent as long as the node's report does not show what the
+ * message wants. Standing reasons (K, X) come as an event when they change, all others when they happen. */
 void decide(const struct view *view, struct plan *plan);
 
 #endif

@@ -1,6 +1,9 @@
 # The pure core; the daemon and the simulator link this one object.
 noinst_LIBRARIES += libogdecide.a
-libogdecide_a_SOURCES =
+libogdecide_a_SOURCES = orchestrator/decide.h orchestrator/reasons.def orchestrator/core.h \
+	orchestrator/decide.c orchestrator/reasons.c orchestrator/facts.c orchestrator/leader.c \
+	orchestrator/ballot.c orchestrator/elect.c orchestrator/birth.c orchestrator/request.c \
+	orchestrator/message.c orchestrator/status.c
 
 # The shell around it: observe, act, API.
 noinst_LIBRARIES += libogorchestrator.a

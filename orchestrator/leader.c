@@ -1,0 +1,252 @@
+/*
+ * When is a leader dead? The table of the design, row by row. A row that needs time counts from
+ * memory.suspect_since_ms, so that nothing is concluded from one sample; what only a fresh look can
+ * tell is asked for by plan.probe.
+ */
+#include "orchestrator/core.h"
+
+bool reason_is_death(enum reason reason)
+{
+    return reason == REASON_LEADER_FROZEN ||
+           (reason >= REASON_LEADER_EXITED && reason <= REASON_LEADER_NONE);
+}
+
+bool reason_is_proof(enum reason reason)
+{
+    return reason == REASON_LEADER_EXITED || reason == REASON_LEADER_IN_RECOVERY ||
+           reason == REASON_LEADER_REFUSES || reason == REASON_LEADER_NONE;
+}
+
+/* How long a situation has stood, given since when; notes its beginning. */
+static uint32_t standing_for(struct core *core, int64_t *since_ms, int64_t began_ms)
+{
+    int64_t elapsed;
+
+    if (*since_ms == 0)
+        *since_ms = began_ms > 0 ? began_ms : 1;
+    elapsed = core->view->now_ms - *since_ms;
+    return elapsed < 0 ? 0 : elapsed < AGE_NEVER ? (uint32_t)elapsed : AGE_NEVER - 1;
+}
+
+/* --- its agent answers --- */
+
+/* A granted node takes its time, but not for ever. Its WAL is on an earlier timeline until the
+ * promotion has happened: one that is in recovery on its own timeline led once and stopped. */
+static bool promotion_under_way(struct core *core, int32_t node)
+{
+    const struct memory *memory = core->memory;
+    const struct report *report = &core->view->nodes[node].report;
+    uint32_t generation = core->facts.fact.generation;
+    uint32_t timeout_ms = core->view->options.promotion_timeout_ms;
+
+    if (memory->phase == PHASE_GRANTED && report->grant.generation != generation)
+        return report->promise.generation <= generation; /* the grant is on its way */
+    if (report->role != ROLE_LEADER || report->grant.generation != generation ||
+        report->promise.generation != generation)
+        return false;
+    if (report->grant.spent &&
+        (report->pg != PG_UP || (report->in_recovery && report->timeline >= generation)))
+        return false;
+    if (memory->phase == PHASE_GRANTED)
+        return true; /* the election has its own deadline */
+    core_wake_at(core, core->memory->suspect_since_ms + timeout_ms);
+    return standing_for(core, &core->memory->suspect_since_ms, core->view->now_ms) < timeout_ms;
+}
+
+static enum reason judge_stopped(struct core *core, int32_t node)
+{
+    const struct report *report = &core->view->nodes[node].report;
+    uint32_t timeout_ms = core->view->options.failure_timeout_ms;
+
+    if (promotion_under_way(core, node))
+        return REASON_KEEP_WAITING;
+    switch (report->pg) {
+    case PG_ABSENT:
+    case PG_DOWN:
+    case PG_CRASHED: return REASON_LEADER_EXITED;
+    case PG_STARTING: return REASON_LEADER_IN_RECOVERY;
+    case PG_STOPPING:
+    case PG_UP: break;
+    }
+    if (report->pg == PG_UP && report->in_recovery)
+        return REASON_LEADER_IN_RECOVERY;
+    /* Neither leading nor in recovery: on its way down, or its guarantee was broken and it demotes.
+     */
+    if (standing_for(core, &core->memory->suspect_since_ms, core->view->now_ms) >= timeout_ms)
+        return REASON_LEADER_NONE;
+    core_wake_at(core, core->memory->suspect_since_ms + timeout_ms);
+    return REASON_KEEP_WAITING;
+}
+
+static bool verdict_is_dead_silence(enum probe_verdict verdict)
+{
+    return verdict == PROBE_SILENT || verdict == PROBE_REFUSED;
+}
+
+/* Nobody gets through to its Postgres, though its agent is content. One witness at least beside the
+ * orchestrator. */
+static bool frozen_to_all(const struct core *core, int32_t node)
+{
+    int witnesses = 0;
+
+    for (int32_t i = 0; i < NODE_COUNT; i++) {
+        if (i == node || !node_answers(core, i))
+            continue;
+        if (!verdict_is_dead_silence(core->view->nodes[i].report.peers[node].postgres))
+            return false;
+        witnesses++;
+    }
+    return witnesses > 0 && verdict_is_dead_silence(core->view->nodes[node].postgres);
+}
+
+static bool follower_cut_off(const struct core *core, int32_t node)
+{
+    const struct report *report = &core->view->nodes[node].report;
+
+    return node_may_lead(core, node) && report->pg == PG_UP && report->role == ROLE_FOLLOWER &&
+           leadership_equal(&report->leader, &core->facts.fact) && !report->receiver.streaming;
+}
+
+/* Both others are ready to stream, reach each other, and neither gets anything from this leader. */
+static bool cut_off(const struct core *core, int32_t node)
+{
+    const struct report *report = &core->view->nodes[node].report;
+
+    for (int32_t i = 0; i < NODE_COUNT; i++) {
+        if (i == node)
+            continue;
+        if (report->standbys[i].streaming || !follower_cut_off(core, i))
+            return false;
+        for (int32_t j = 0; j < NODE_COUNT; j++) {
+            if (j != i && j != node && !core->view->nodes[i].report.peers[j].agent_reachable)
+                return false;
+        }
+    }
+    return true;
+}
+
+static enum reason judge_leading(struct core *core, int32_t node)
+{
+    const struct node_view *view = &core->view->nodes[node];
+    const struct report *report = &view->report;
+    struct memory *memory = core->memory;
+    uint32_t timeout_ms = core->view->options.failure_timeout_ms;
+    uint32_t local_ms = report->local_probe_failing_ms;
+    bool suspect = false;
+
+    if (local_ms > 0) {
+        local_ms = age_add(local_ms, view->report_age_ms);
+        if (local_ms >= timeout_ms)
+            return REASON_LEADER_PROBE_FAILS;
+        core_wake_at(core, core->view->now_ms + (timeout_ms - local_ms));
+        suspect = true;
+    }
+    if (view->postgres_failing_ms > 0) {
+        if (view->postgres_failing_ms >= timeout_ms && frozen_to_all(core, node))
+            return REASON_LEADER_FROZEN;
+        core->plan->probe[node] = view->postgres_age_ms > timeout_ms / 4;
+        core_wake_at(core, core->view->now_ms + timeout_ms / 4);
+        suspect = suspect || frozen_to_all(core, node);
+    }
+    if (cut_off(core, node)) {
+        if (standing_for(core, &memory->cut_off_since_ms, core->view->now_ms) >= timeout_ms)
+            return REASON_LEADER_CUT_OFF;
+        core_wake_at(core, memory->cut_off_since_ms + timeout_ms);
+        suspect = true;
+    } else {
+        memory->cut_off_since_ms = 0;
+    }
+    return suspect ? REASON_KEEP_WAITING : REASON_NONE;
+}
+
+/* --- its agent refuses or is silent --- */
+
+/* What the others' reports say of it. */
+struct witness {
+    bool linked; /* somebody reaches its agent, and its Postgres is not known to be bad */
+    uint32_t linked_age_ms; /* when it last did */
+    bool primary;           /* somebody found it out of recovery */
+    uint32_t primary_age_ms;
+};
+
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static void witness_hear(struct witness *witness, const struct node_view *peer, int32_t node,
+                         uint32_t timeout_ms)
+{
+    const struct peer_view *view = &peer->report.peers[node];
+    uint32_t agent_age_ms = age_add(view->agent_age_ms, peer->report_age_ms);
+    uint32_t postgres_age_ms = age_add(view->postgres_age_ms, peer->report_age_ms);
+    bool agent_fine = view->agent_reachable && view->agent_age_ms < timeout_ms &&
+                      peer->report_age_ms < timeout_ms;
+    bool postgres_fresh = postgres_age_ms < timeout_ms;
+    bool postgres_bad = postgres_fresh && view->postgres != PROBE_PRIMARY &&
+                        view->postgres != PROBE_UNKNOWN;
+
+    if (agent_fine && !postgres_bad) {
+        witness->linked = true;
+        witness->linked_age_ms = least(witness->linked_age_ms, agent_age_ms);
+    }
+    if (postgres_fresh && view->postgres == PROBE_PRIMARY) {
+        witness->primary = true;
+        witness->primary_age_ms = least(witness->primary_age_ms, postgres_age_ms);
+    }
+}
+
+static enum reason judge_silent(struct core *core, int32_t node)
+{
+    const struct node_view *view = &core->view->nodes[node];
+    uint32_t timeout_ms = core->view->options.failure_timeout_ms;
+    uint32_t elapsed_ms = standing_for(core, &core->memory->suspect_since_ms,
+                                       core->view->now_ms - view->unreachable_ms);
+    bool looked = view->postgres_age_ms <= elapsed_ms; /* since the suspicion began */
+    bool fresh = looked && view->postgres_age_ms < timeout_ms;
+    struct witness witness = {false, AGE_NEVER, false, AGE_NEVER};
+
+    core->plan->probe[node] = !looked || view->postgres_age_ms > timeout_ms / 4;
+    core_wake_at(core, core->view->now_ms + timeout_ms / 4);
+    for (int32_t i = 0; i < NODE_COUNT; i++) {
+        if (i != node && node_answers(core, i))
+            witness_hear(&witness, &core->view->nodes[i], node, timeout_ms);
+    }
+
+    /* Both refuse: at once, unless somebody got through even later than this refusal. */
+    if (view->refuses && fresh && view->postgres == PROBE_REFUSED &&
+        view->postgres_age_ms <= witness.linked_age_ms &&
+        view->postgres_age_ms <= witness.primary_age_ms)
+        return REASON_LEADER_REFUSES;
+    if (witness.linked && witness.linked_age_ms <= elapsed_ms)
+        return REASON_KEEP_LINK_CUT;
+    if ((fresh && view->postgres == PROBE_PRIMARY) ||
+        (witness.primary && witness.primary_age_ms <= elapsed_ms))
+        return REASON_KEEP_AGENT_DOWN;
+    if (elapsed_ms < timeout_ms) {
+        core_wake_at(core, core->memory->suspect_since_ms + timeout_ms);
+        return REASON_KEEP_WAITING;
+    }
+    /* A probe under way gets its time, too. */
+    if (witness.linked || witness.primary || (!looked && elapsed_ms < 2 * timeout_ms))
+        return REASON_KEEP_WAITING;
+    return REASON_LEADER_SILENT;
+}
+
+enum reason leader_judge(struct core *core)
+{
+    int32_t node = core->facts.incumbent;
+    enum reason reason;
+
+    if (node == NODE_NONE)
+        reason = REASON_LEADER_NONE;
+    else if (!node_answers(core, node))
+        return judge_silent(core, node);
+    else if (node_leads(core, node))
+        reason = judge_leading(core, node);
+    else
+        return judge_stopped(core, node);
+    if (node == NODE_NONE || reason == REASON_NONE)
+        core->memory->suspect_since_ms = 0;
+    return reason;
+}
