@@ -33,7 +33,6 @@ struct node {
     char id[NODE_ID_SIZE];
     struct address agent;
     struct node_view view;              /* ages are filled in just before decide() */
-    json_t *document;                   /* text of the newest document it holds that was fetched; NULL: none */
     int64_t answered_ms;                /* last answer of its agent; 0: never */
     int64_t failing_since_ms;           /* its calls fail since; 0: they do not */
     int64_t reported_ms;
@@ -41,9 +40,14 @@ struct node {
     int64_t postgres_failing_since_ms;
     uint64_t since;                     /* report.sequence the long poll waits on */
     uint64_t events_since;              /* of its log, merged so far */
+    int64_t events_ms;                  /* when it was asked for last */
+    int64_t probe_started_ms;
+    int complained_status;              /* HTTP status that was logged, so that it is logged once */
     struct http_call *poll;
+    struct http_call *events_call;
     struct http_call *command;
     struct pg_probe *probe;
+    struct loop_timer *retry;
     struct desired sent;                /* last message; resent no more often than resend_ms unless it differs */
     int64_t sent_ms;
 };
@@ -69,7 +73,9 @@ struct orchestrator {
     struct http_server *server;
     struct resolver *resolver;
     struct redis *redis;                /* NULL: not configured */
-    const struct orchestrator_options *options;
+    struct orchestrator_options *options;
+    char peer_token[257];
+    char monitor_password[257];         /* "": none */
     uint64_t proposer;                  /* fresh for each start */
     struct cluster *clusters;
     uint32_t cluster_count;
@@ -80,6 +86,10 @@ struct orchestrator {
 void cluster_changed(struct cluster *cluster);
 struct cluster *orchestrator_cluster(struct orchestrator *orchestrator, const char *name);
 struct node *cluster_node(struct cluster *cluster, const char *id);     /* NULL: no such node */
+
+/* Once its names, nodes and options are filled in; history, requests and topology exist. */
+void cluster_start(struct cluster *cluster);
+void cluster_stop(struct cluster *cluster);
 
 /* observe.c */
 void observe_start(struct cluster *cluster);
