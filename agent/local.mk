@@ -15,6 +15,26 @@ libogreconcile_a_SOURCES = \
 noinst_LIBRARIES += libogagent.a
 libogagent_a_SOURCES =
 
+# What is done to a Postgres on this machine.
+libogagent_a_SOURCES += \
+	agent/command.c \
+	agent/command.h \
+	agent/memory.c \
+	agent/memory.h \
+	agent/pgconf.c \
+	agent/pgconf.h \
+	agent/pgconf_rules.c \
+	agent/pgdata.c \
+	agent/pgdata.h \
+	agent/pgdata_clone.c \
+	agent/pgdata_history.c \
+	agent/pgdata_wal.c \
+	agent/postmaster.c \
+	agent/postmaster.h \
+	agent/postmaster_cause.c \
+	agent/proc.c \
+	agent/proc.h
+
 if HAVE_AGENT
 bin_PROGRAMS += ogel-agent
 ogel_agent_SOURCES = agent/main.c

@@ -1,6 +1,6 @@
 /*
- * The managed configuration of Postgres. It lives in <state_dir>/conf, outside PGDATA, where neither
- * pg_rewind nor pg_basebackup touches it:
+ * The managed configuration of Postgres. It lives in <state_dir>/conf, outside PGDATA, where
+ * neither pg_rewind nor pg_basebackup touches it:
  *
  *   postgresql.conf   defaults that users may override; include users.conf; what replication needs;
  *                     include ogel.conf. The last one wins.
@@ -9,8 +9,8 @@
  *   pg_hba.conf, pg_ident.conf
  *   passfile          the key: what the receiver authenticates with. Empty: no new receiver can.
  *
- * Files are replaced atomically and durably, and only when their content changes. postgresql.auto.conf
- * overrides all of them: see pgdata_auto_conf_strip().
+ * Files are replaced atomically and durably, and only when their content changes.
+ * postgresql.auto.conf overrides all of them: see pgdata_auto_conf_strip().
  */
 #ifndef OGEL_AGENT_PGCONF_H
 #define OGEL_AGENT_PGCONF_H
@@ -32,6 +32,7 @@ struct pgconf_setting {
 
 struct pgconf {
     /* this machine */
+    int pg_major; /* of the server: settings that older ones do not know are left out */
     const char *datadir;
     const char *state_dir;
     const char *socket_dir;    /* made with mode 0700 */
@@ -81,8 +82,9 @@ const char *pgconf_path(const char *state_dir, char buf[PGCONF_PATH_SIZE]); /* p
 const char *pgconf_passfile_path(const char *state_dir, char buf[PGCONF_PATH_SIZE]);
 const char *pgconf_log_dir(const char *state_dir, char buf[PGCONF_PATH_SIZE]);
 
-/* Makes the directories, writes what differs and returns it in *CHANGED (enum pgconf_change, or-ed).
- * ERR_INVALID where a value cannot be written safely (line breaks, a socket path above 107 bytes). */
+/* Makes the directories, writes what differs and returns it in *CHANGED (enum pgconf_change,
+ * or-ed). ERR_INVALID where a value cannot be written safely (line breaks, a socket path above 107
+ * bytes). */
 OGEL_MUST_CHECK int pgconf_write(const struct pgconf *conf, unsigned *changed, struct err *err);
 
 /* Only ogel.conf, in the one durable write that a fence can wait for. */
@@ -94,8 +96,9 @@ OGEL_MUST_CHECK int pgconf_write_dynamic(const struct pgconf *conf, unsigned *ch
 OGEL_MUST_CHECK int pgconf_passfile_write(const char *state_dir, const char *user,
                                           const char *password, struct err *err);
 
-/* Writes the configuration to <state_dir>/check and has `postgres -C` read it: a user's setting that
- * Postgres would not start with is ERR_INVALID with its message. Nothing that is in use changes. */
+/* Writes the configuration to <state_dir>/check and has `postgres -C` read it: a user's setting
+ * that Postgres would not start with is ERR_INVALID with its message. Nothing that is in use
+ * changes. */
 OGEL_MUST_CHECK int pgconf_check(const struct pgconf *conf, const char *bindir, int64_t timeout_ms,
                                  struct err *err);
 
@@ -105,16 +108,16 @@ char *pgconf_sync_names(const char *const *names, size_t count) OGEL_MUST_CHECK;
 /* The connection string of the upstream, with its values quoted; "" without one. Caller frees. */
 char *pgconf_primary_conninfo(const struct pgconf *conf) OGEL_MUST_CHECK;
 
-/* Is this setting of a user's one that would break a guarantee or belongs to the agent? *REASON then
- * says why and what to do instead; static text. Names are compared without case. VALUE NULL means any
- * value. */
+/* Is this setting of a user's one that would break a guarantee or belongs to the agent? *REASON
+ * then says why and what to do instead; static text. Names are compared without case. With VALUE
+ * NULL only those are refused that are with every value. */
 bool pgconf_setting_refused(const char *name, const char *value, const char **reason);
 
 /* The same for a line of pg_hba.conf: lines that touch replication, includes, line breaks. */
 bool pgconf_hba_refused(const char *line, const char **reason);
 
-/* Removes the oldest log files while all together exceed MAX_BYTES; the newest always stays. Postgres
- * rotates by size and age but removes nothing: call now and then. */
+/* Removes the oldest log files while all together exceed MAX_BYTES; the newest always stays.
+ * Postgres rotates by size and age but removes nothing: call now and then. */
 OGEL_MUST_CHECK int pgconf_log_prune(const char *state_dir, uint64_t max_bytes, struct err *err);
 
 /* wal_keep_size for a disk of that size, in MiB: a 32nd, from 64 MiB to 8 GiB. Beyond it a follower

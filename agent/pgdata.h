@@ -1,7 +1,7 @@
 /*
- * The data directory as files: what it is, where its WAL ends, its history files, the few files that
- * are changed in it. Nothing here talks to a running server. Functions that change something return
- * only once that is durable.
+ * The data directory as files: what it is, where its WAL ends, its history files, the few files
+ * that are changed in it. Nothing here talks to a running server. Functions that change something
+ * return only once that is durable.
  */
 #ifndef OGEL_AGENT_PGDATA_H
 #define OGEL_AGENT_PGDATA_H
@@ -22,7 +22,8 @@ enum pgdata_kind {
     PGDATA_OTHER,       /* something else, or half of it */
 };
 
-/* MAJOR (may be NULL) is out of PG_VERSION where there is one, else 0. ERR_IO when it cannot be seen. */
+/* MAJOR (may be NULL) is out of PG_VERSION where there is one, else 0. ERR_IO when it cannot be
+ * seen. */
 OGEL_MUST_CHECK int pgdata_inspect(const char *datadir, enum pgdata_kind *kind, int *major,
                                    struct err *err);
 
@@ -56,31 +57,32 @@ OGEL_MUST_CHECK int pgdata_control_read(const char *bindir, const char *datadir,
 OGEL_MUST_CHECK int pgdata_control_parse(const char *text, struct pgdata_control *control,
                                          struct err *err);
 
-/* The random id that stands both in the directory (file ogel_data_id) and beside the promise. *ID is 0
- * where the file is missing; ERR_CORRUPT where it is no id. pg_rewind and pg_basebackup copy the
- * source's: write the new one when the copy is whole. */
+/* The random id that stands both in the directory (file ogel_data_id) and beside the promise. *ID
+ * is 0 where the file is missing; ERR_CORRUPT where it is no id. pg_rewind and pg_basebackup copy
+ * the source's: write the new one when the copy is whole. */
 OGEL_MUST_CHECK int pgdata_id_read(const char *datadir, uint64_t *id, struct err *err);
 OGEL_MUST_CHECK int pgdata_id_write(const char *datadir, uint64_t id, struct err *err);
 
 /* --- where WAL ends -------------------------------------------------------------------------- */
 
-/* The timeline of the last complete record in pg_wal and the end of that record, of a stopped server;
- * found by reading (pg_waldump) from the last redo point, or that of a backup_label, and on through
- * those timelines that descend from it and hold a record of their own. Never from file names, page
- * headers or pg_control, which all can name a timeline that has no record yet, or an older one.
- * ERR_CORRUPT when not even the redo point can be read. ERR_TIMEOUT after TIMEOUT_MS. */
+/* The timeline of the last complete record in pg_wal and the end of that record, of a stopped
+ * server; found by reading (pg_waldump) from the last redo point, or that of a backup_label, and on
+ * through those timelines that descend from it and hold a record of their own. Never from file
+ * names, page headers or pg_control, which all can name a timeline that has no record yet, or an
+ * older one. ERR_CORRUPT when not even the redo point can be read. ERR_TIMEOUT after TIMEOUT_MS. */
 OGEL_MUST_CHECK int pgdata_wal_end(const char *bindir, const char *datadir, int64_t timeout_ms,
                                    struct position *end, struct err *err);
 
 /* --- timeline history ------------------------------------------------------------------------ */
 
 /* Parses a history file as Postgres does: lines `timeline LSN reason`, comments and blank lines
- * skipped. OUT gets those timelines and, last, TIMELINE itself. A placeholder, or "", yields TIMELINE
- * alone, beginning at 0. ERR_INVALID for anything else. */
+ * skipped. OUT gets those timelines and, last, TIMELINE itself. A placeholder, or "", yields
+ * TIMELINE alone, beginning at 0. ERR_INVALID for anything else. */
 OGEL_MUST_CHECK int pgdata_history_parse(uint32_t timeline, const char *content,
                                          struct lineage *out, struct err *err);
 
-/* The lineage of TIMELINE by the history file that is there; timeline 1 needs none. ERR_NOT_FOUND. */
+/* The lineage of TIMELINE by the history file that is there; timeline 1 needs none. ERR_NOT_FOUND.
+ */
 OGEL_MUST_CHECK int pgdata_history_read(const char *datadir, uint32_t timeline, struct lineage *out,
                                         struct err *err);
 
@@ -92,9 +94,9 @@ OGEL_MUST_CHECK int pgdata_history_text(const char *datadir, uint32_t timeline, 
 OGEL_MUST_CHECK int pgdata_history_list(const char *datadir, uint32_t *timelines, size_t max,
                                         size_t *count, struct err *err);
 
-/* Writes placeholders (one comment line) for FROM..TO, both included, where no file is; those that are
- * there stay. Only on a running standby immediately before its promotion, or for a follower together
- * with its leader's own file. FROM > TO does nothing. More than 1000 are refused. */
+/* Writes placeholders (one comment line) for FROM..TO, both included, where no file is; those that
+ * are there stay. Only on a running standby immediately before its promotion, or for a follower
+ * together with its leader's own file. FROM > TO does nothing. More than 1000 are refused. */
 OGEL_MUST_CHECK int pgdata_history_plant(const char *datadir, uint32_t from, uint32_t to,
                                          struct err *err);
 
@@ -111,12 +113,13 @@ OGEL_MUST_CHECK int pgdata_history_install(const char *datadir, uint32_t timelin
 OGEL_MUST_CHECK int pgdata_standby_signal(const char *datadir, struct err *err);
 
 /* Removes from postgresql.auto.conf, which overrides all included files, the settings that
- * pgconf_setting_refused() refuses and include lines; all else stays, byte for byte. The names of what
- * went, comma-separated, into REMOVED ("" if nothing). */
+ * pgconf_setting_refused() refuses and include lines; all else stays, byte for byte. The names of
+ * what went, comma-separated, into REMOVED ("" if nothing). */
 OGEL_MUST_CHECK int pgdata_auto_conf_strip(const char *datadir, char *removed, size_t size,
                                            struct err *err);
 
-/* --- tablespaces and the preflight of a clone --------------------------------------------------- */
+/* --- tablespaces and the preflight of a clone ---------------------------------------------------
+ */
 
 enum { PGDATA_TABLESPACES_MAX = 64, PGDATA_PATH_SIZE = 1024 };
 
@@ -129,6 +132,11 @@ struct pgdata_tablespace {
 OGEL_MUST_CHECK int pgdata_tablespaces(const char *datadir, struct pgdata_tablespace *list,
                                        size_t max, size_t *count, struct err *err);
 
+/* Where WAL is: PATH is the target of pg_wal where that is a link (ELSEWHERE; a clone must keep
+ * it), else <datadir>/pg_wal. */
+OGEL_MUST_CHECK int pgdata_wal_dir(const char *datadir, char path[PGDATA_PATH_SIZE],
+                                   bool *elsewhere, struct err *err);
+
 /* What the source of a clone says of itself (SQL at the source). */
 struct pgdata_source {
     int version_num;                      /* 150020 */
@@ -139,10 +147,10 @@ struct pgdata_source {
     size_t tablespace_count;
 };
 
-/* May this machine hold a clone of SOURCE in DATADIR? Checks the major version of bindir's postgres,
- * that the preload libraries are installed, the libc collation version, that tablespace directories
- * can be made and hold nothing of another server, free space (what is in DATADIR now counts as free).
- * The first thing that is wrong: ERR_REFUSED, or ERR_NO_SPACE, with what to do. */
+/* May this machine hold a clone of SOURCE in DATADIR? Checks the major version of bindir's
+ * postgres, that the preload libraries are installed, the libc collation version, that tablespace
+ * directories can be made and hold nothing of another server, free space (what is in DATADIR now
+ * counts as free). The first thing that is wrong: ERR_REFUSED, or ERR_NO_SPACE, with what to do. */
 OGEL_MUST_CHECK int pgdata_clone_preflight(const char *bindir, const char *datadir,
                                            const struct pgdata_source *source, struct err *err);
 

@@ -1,0 +1,244 @@
+/*
+ * Where WAL ends.
+ *
+ * Seen on 15.20:
+ * - pg_waldump --stats says "WAL statistics between A and B": A is the first record, B the end of
+ * the last complete one (a segment's end after a switch), without printing every record: 250 MB a
+ * second.
+ * - It dies without an answer when it comes to the end of the last segment ("could not find file"),
+ * so it is told to stop there.
+ * - After a promotion pg_control names the old timeline until a checkpoint completes, while
+ * segments of the new one hold records. A segment of the new timeline also exists where none has
+ * been written yet: its first part is a copy of the old one, and the page with the fork keeps the
+ * old id.
+ *
+ * So: start from the redo point, which is in the WAL of the timeline that pg_control (or
+ * backup_label) names beside it; take the greatest timeline that descends from it, by its history
+ * file, and has a complete record of its own where it began; check that the WAL in between is
+ * whole; read to the end.
+ */
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/command.h"
+#include "agent/pgdata.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/units.h"
+
+enum {
+    HISTORY_MAX_FILES = 16384,
+    WAL_PAGE_HEADER_MAX = 40, /* SizeOfXLogLongPHD */
+    BACKUP_LABEL_MAX = 8192,
+};
+
+struct reader {
+    const char *bindir;
+    const char *datadir;
+    int64_t deadline_ms;
+    uint32_t segment_bytes;
+};
+
+struct extent {
+    bool found;
+    uint64_t first; /* where the first record begins */
+    uint64_t end;   /* of the last complete one */
+};
+
+static bool segment_exists(const struct reader *reader, uint32_t timeline, uint64_t lsn)
+{
+    char path[PATH_MAX];
+    uint64_t segment = lsn / reader->segment_bytes;
+    uint64_t per_id = UINT64_C(0x100000000) / reader->segment_bytes;
+    snprintf(path, sizeof path, "%s/pg_wal/%08" PRIX32 "%08" PRIX64 "%08" PRIX64, reader->datadir,
+             timeline, segment / per_id, segment % per_id);
+    return file_exists(path);
+}
+
+/* The end of the unbroken run of TIMELINE's segments that begins with the one that holds LSN. */
+static uint64_t segments_end(const struct reader *reader, uint32_t timeline, uint64_t lsn)
+{
+    uint64_t at = lsn - lsn % reader->segment_bytes;
+    while (segment_exists(reader, timeline, at))
+        at += reader->segment_bytes;
+    return at;
+}
+
+/* Reads TIMELINE's segments from FROM to UNTIL at most. Not finding a record is no error. */
+static int read_extent(const struct reader *reader, uint32_t timeline, uint64_t from,
+                       uint64_t until, struct extent *extent, struct err *err)
+{
+    static const char answer[] = "WAL statistics between ";
+    char program[PATH_MAX], wal[PATH_MAX], id[16];
+    char start[UNITS_TEXT_SIZE], stop[UNITS_TEXT_SIZE];
+    struct command_result result;
+    unsigned high[2], low[2];
+    int rc = -1;
+
+    *extent = (struct extent){0};
+    uint64_t last = segments_end(reader, timeline, from);
+    if (last <= from)
+        return 0;
+    snprintf(program, sizeof program, "%s/pg_waldump", reader->bindir);
+    snprintf(wal, sizeof wal, "%s/pg_wal", reader->datadir);
+    snprintf(id, sizeof id, "%" PRIu32, timeline);
+    const char *argv[] = {program, "--stats",
+                          "-p",    wal,
+                          "-t",    id,
+                          "-s",    units_format_lsn(from, start),
+                          "-e",    units_format_lsn(until < last ? until : last, stop),
+                          NULL};
+    if (command_run(argv, reader->deadline_ms - clock_mono_ms(), &result, err) != 0)
+        return -1;
+    const char *line = strstr(result.output, answer);
+    if (line != NULL && sscanf(line + sizeof answer - 1, "%8X/%8X and %8X/%8X:", &high[0], &low[0],
+                               &high[1], &low[1]) == 4) {
+        extent->found = true;
+        extent->first = (uint64_t)high[0] << 32 | low[0];
+        extent->end = (uint64_t)high[1] << 32 | low[1];
+        rc = 0;
+    } else if (result.exit_code == 1 &&
+               strstr(result.errors, "could not find a valid record after") != NULL) {
+        rc = 0;
+    } else {
+        err_set(err, ERR_CORRUPT, "cannot read WAL of timeline %" PRIu32 " from %s: %s", timeline,
+                start, command_last_line(&result));
+    }
+    command_result_free(&result);
+    return rc;
+}
+
+/* Where recovery would begin. A backup_label says so before pg_control does. */
+static int read_start(const struct reader *reader, const struct pgdata_control *control,
+                      struct position *start, struct err *err)
+{
+    char path[PATH_MAX];
+    char *text = NULL;
+    struct err missing = {0};
+    unsigned high, low;
+
+    snprintf(path, sizeof path, "%s/backup_label", reader->datadir);
+    if (file_read(path, BACKUP_LABEL_MAX, &text, NULL, &missing) != 0) {
+        if (missing.code != ERR_NOT_FOUND)
+            return err_set(err, missing.code, "%s", missing.text);
+        *start = control->redo;
+        return 0;
+    }
+    /* The name of the file gives the timeline: pg_rewind writes no line of its own for it. */
+    int fields = sscanf(text, "START WAL LOCATION: %8X/%8X (file %8" SCNx32, &high, &low,
+                        &start->timeline);
+    start->lsn = (uint64_t)high << 32 | low;
+    free(text);
+    return fields == 3 ? 0 : err_set(err, ERR_CORRUPT, "cannot read %s", path);
+}
+
+/* The index of the timeline in LINEAGE whose part of WAL holds START; -1: no ancestor. */
+static int ancestor_index(const struct lineage *lineage, const struct position *start)
+{
+    for (uint32_t i = 0; i + 1 < lineage->count; i++)
+        if (lineage->begin[i].timeline == start->timeline)
+            return start->lsn >= lineage->begin[i].lsn && start->lsn <= lineage->begin[i + 1].lsn
+                       ? (int)i
+                       : -1;
+    return -1;
+}
+
+/* Is the WAL from START to where the last timeline of LINEAGE begins there without a gap? */
+static int check_path(const struct reader *reader, const struct lineage *lineage, int index,
+                      const struct position *start, struct err *err)
+{
+    uint64_t from = start->lsn;
+    for (uint32_t i = (uint32_t)index; i + 1 < lineage->count; i++) {
+        uint32_t timeline = lineage->begin[i].timeline;
+        uint64_t fork = lineage->begin[i + 1].lsn;
+        struct extent extent = {0};
+        if (from < fork) {
+            if (read_extent(reader, timeline, from, fork, &extent, err) != 0)
+                return -1;
+            /* A copy taken after the fork has these bytes in the new timeline's segment only. */
+            if (!extent.found || extent.end < fork)
+                if (read_extent(reader, lineage->begin[i + 1].timeline, from, fork, &extent, err) !=
+                    0)
+                    return -1;
+            if (!extent.found || extent.end < fork) {
+                char a[UNITS_TEXT_SIZE], b[UNITS_TEXT_SIZE];
+                return err_set(err, ERR_CORRUPT,
+                               "WAL of timeline %" PRIu32 " is not whole between %s and %s",
+                               timeline, units_format_lsn(from, a), units_format_lsn(fork, b));
+            }
+        }
+        from = fork;
+    }
+    return 0;
+}
+
+/* Does TIMELINE, a descendant of START's, hold a record of its own? Then END is the last one's. */
+static int try_descendant(const struct reader *reader, uint32_t timeline,
+                          const struct position *start, bool *found, struct position *end,
+                          struct err *err)
+{
+    struct lineage lineage;
+    struct extent extent;
+
+    *found = false;
+    if (pgdata_history_read(reader->datadir, timeline, &lineage, err) != 0)
+        return -1;
+    int index = ancestor_index(&lineage, start);
+    if (index < 0) /* a placeholder, or of another branch */
+        return 0;
+    uint64_t begin = lineage.begin[lineage.count - 1].lsn;
+    if (read_extent(reader, timeline, begin, UINT64_MAX, &extent, err) != 0)
+        return -1;
+    if (!extent.found || extent.first - begin > WAL_PAGE_HEADER_MAX)
+        return 0;
+    if (check_path(reader, &lineage, index, start, err) != 0)
+        return -1;
+    *found = true;
+    *end = (struct position){timeline, extent.end};
+    return 0;
+}
+
+int pgdata_wal_end(const char *bindir, const char *datadir, int64_t timeout_ms,
+                   struct position *end, struct err *err)
+{
+    struct reader reader = {bindir, datadir, clock_mono_ms() + timeout_ms, 0};
+    struct pgdata_control control;
+    struct position start = {0};
+    struct extent extent;
+    uint32_t *timelines = xcalloc(HISTORY_MAX_FILES, sizeof *timelines);
+    size_t count = 0;
+    bool found = false;
+    int rc = -1;
+
+    *end = (struct position){0};
+    if (pgdata_control_read(bindir, datadir, timeout_ms, &control, err) != 0)
+        goto out;
+    reader.segment_bytes = control.wal_segment_bytes;
+    if (read_start(&reader, &control, &start, err) != 0 ||
+        pgdata_history_list(datadir, timelines, HISTORY_MAX_FILES, &count, err) != 0)
+        goto out;
+    while (!found && count > 0 && timelines[count - 1] > start.timeline)
+        if (try_descendant(&reader, timelines[--count], &start, &found, end, err) != 0)
+            goto out;
+    if (!found) {
+        char lsn[UNITS_TEXT_SIZE];
+        if (read_extent(&reader, start.timeline, start.lsn, UINT64_MAX, &extent, err) != 0)
+            goto out;
+        if (!extent.found || extent.first != start.lsn) {
+            err_set(err, ERR_CORRUPT, "there is no WAL at the redo point %s of timeline %" PRIu32,
+                    units_format_lsn(start.lsn, lsn), start.timeline);
+            goto out;
+        }
+        *end = (struct position){start.timeline, extent.end};
+    }
+    rc = 0;
+out:
+    if (rc != 0)
+        err_context(err, "end of WAL in %s", datadir);
+    free(timelines);
+    return rc;
+}
