@@ -6,3 +6,8 @@
 if ENABLE_FUZZERS
 noinst_PROGRAMS += $(fuzzers)
 endif
+
+include tests/bench/local.mk
+
+# Real servers: run by ./runtests, not by `make check`.
+EXTRA_DIST += tests/integration tests/README

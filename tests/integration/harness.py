@@ -5,12 +5,14 @@ import glob
 import json
 import os
 import secrets as random_secrets
+import select
 import shutil
 import signal
 import subprocess
 import time
 
 import psycopg2
+import psycopg2.extensions
 import yaml
 
 import httpapi
@@ -53,7 +55,7 @@ def use_build(directory):
 def tool(name):
     path = os.path.join(BUILD, name)
     if not os.access(path, os.X_OK):
-        raise FileNotFoundError(f"{path} is not built (make check-tools; --build DIR says where)")
+        raise FileNotFoundError(f"{path} is not built (make; --build DIR says where)")
     return path
 
 
@@ -62,10 +64,30 @@ def pg_bindir():
     return os.environ.get("PG_BINDIR") or os.path.dirname(found[-1])
 
 
-def run_sql(where, query, args=None, autocommit=True):
-    """One statement over a fresh connection; rows or None."""
+SQL_DEADLINE_S = 10
+_sql_deadline_s = SQL_DEADLINE_S
+
+
+def _wait_for_server(conn):
+    """psycopg2's waiting, in Python: libpq's own would sleep through signals and past every deadline."""
+    end = time.monotonic() + _sql_deadline_s * procs.SLOW
+    while (state := conn.poll()) != psycopg2.extensions.POLL_OK:
+        left = max(0, end - time.monotonic())
+        reading = state == psycopg2.extensions.POLL_READ
+        fd = [conn.fileno()]
+        if not any(select.select(fd if reading else [], [] if reading else fd, [], left)):
+            raise TimeoutError("no answer from PostgreSQL")
+
+
+psycopg2.extensions.set_wait_callback(_wait_for_server)
+
+
+def run_sql(where, query, args=None, autocommit=True, deadline_s=SQL_DEADLINE_S):
+    """One command over a fresh connection; rows or None."""
+    global _sql_deadline_s
+    _sql_deadline_s = deadline_s
     try:
-        conn = psycopg2.connect(connect_timeout=2, **where)
+        conn = psycopg2.connect(**where)
     except psycopg2.OperationalError as e:
         raise ConnectionError(str(e).strip()) from e
     try:
@@ -78,6 +100,7 @@ def run_sql(where, query, args=None, autocommit=True):
             raise ConnectionError(str(e).strip()) from e
         raise
     finally:
+        _sql_deadline_s = SQL_DEADLINE_S
         conn.close()
 
 
@@ -91,13 +114,13 @@ def agent_config(c, node):
         "postgres": {"host": node.host, "port": node.port},
         "peers": [{"id": p.id, "agent": f"{p.host}:{p.agent_port}"} for p in c.nodes if p is not node],
         "tokens": {t: f"{s}/{t}" for t in TOKENS}, "passwords": {p: f"{s}/{p}" for p in PASSWORDS},
-        **c.agent_options}
+        "memory_percent": 2, **c.agent_options}
 
 
 def orchestrator_config(c, o):
     config = {
-        "listen": f"{o.host}:{o.port}", "state_directory": o.state,
-        "tokens": {t: f"{o.secrets}/{t}" for t in TOKENS},
+        "listen": f"{o.host}:{o.port}", "tokens": {t: f"{o.secrets}/{t}" for t in TOKENS},
+        "passwords": {"monitor": f"{o.secrets}/monitor"},
         "clusters": [{"name": c.name,
                       "nodes": [{"id": n.id, "agent": f"{n.host}:{n.agent_port}"} for n in c.nodes]}],
         **c.orchestrator_options}
@@ -108,7 +131,7 @@ def orchestrator_config(c, o):
 
 
 def ctl_config(c):
-    return {"orchestrators": [f"http://{o.host}:{o.port}" for o in c.orchestrators],
+    return {"orchestrators": [f"{o.host}:{o.port}" for o in c.orchestrators],
             "token": f"{c.secrets}/admin", "cluster": c.name}
 
 
@@ -214,11 +237,11 @@ class Node(Part):
 
     def connect(self, **kw):
         with self.client():
-            return psycopg2.connect(connect_timeout=2, **self.where(**kw))
+            return psycopg2.connect(**self.where(**kw))
 
-    def sql(self, query, args=None, **kw):
+    def sql(self, query, args=None, deadline_s=SQL_DEADLINE_S, **kw):
         with self.client():
-            return run_sql(self.where(**kw), query, args)
+            return run_sql(self.where(**kw), query, args, deadline_s=deadline_s)
 
     def one(self, query, **kw):
         return self.sql(query, **kw)[0][0]
@@ -336,6 +359,26 @@ class Cluster:
         return self.orchestrators[orchestrator].api.post(f"/v1/clusters/{self.name}/{what}", body,
                                                          **{"timeout": 60, **kw})
 
+    def command(self, what, body=None, want=(200, 202), **kw):
+        reply = self.post(what, body, **kw)
+        assert reply.status in want, f"{what} {body}: {reply}"
+        return reply
+
+    def switchover(self, target=None, **kw):
+        return self.command("switchover", {"target": target.id} if target else {}, **kw)
+
+    def failover(self, target=None, **kw):
+        return self.command("failover", {"target": target.id} if target else {}, **kw)
+
+    def maintenance(self, on, **kw):
+        return self.command("maintenance", {"maintenance": on}, **kw)
+
+    def settings(self, values, **kw):
+        return self.command("settings", {"settings": values}, **kw)
+
+    def node_command(self, node, what, body=None, **kw):
+        return self.command(f"nodes/{node.id}/{what}", body, **kw)
+
     def init(self):
         def ask():
             reply = self.post("init", self.document)
@@ -382,8 +425,8 @@ class Cluster:
         leader = self.node(s["leader"]) if s["leader"] else None
         assert leader, f"no leader: {s['failover_blockers']}"
         assert s["failover_possible"], f"failover is not possible: {s['failover_blockers']}"
-        roles = {n["id"]: n["role"] for n in s["nodes"]}
-        assert sorted(roles.values()) == ["leader", "replica", "replica"], roles
+        states = sorted(n["state"] for n in s["nodes"] if n["id"] != leader.id)
+        assert states == ["streaming", "streaming"], states
         assert len(leader.streaming()) == 2, f"{leader.id} counts {leader.streaming()}"
         return leader
 
@@ -395,8 +438,8 @@ class Cluster:
         def serving():
             n = self.leader()
             assert n is not other_than, f"{n.id} leads still"
-            n.sql("SET statement_timeout = '2s'; CREATE TABLE IF NOT EXISTS served (at timestamptz);"
-                  "INSERT INTO served VALUES (now())", database=self.database)
+            n.sql("CREATE TABLE IF NOT EXISTS served (at timestamptz); INSERT INTO served VALUES (now())",
+                  database=self.database, deadline_s=2)
             return n
         return wait(serving, deadline_s, "a leader serves writes")
 

@@ -1,0 +1,11 @@
+# Measurements, and the load that they and the integration tests use.
+noinst_PROGRAMS += tests/bench/writer tests/bench/floor
+tests_bench_writer_SOURCES = tests/bench/writer.c
+tests_bench_writer_LDADD = $(LIBPQ_LIBS)
+tests_bench_floor_SOURCES = tests/bench/floor.c
+tests_bench_floor_LDADD = $(LIBPQ_LIBS)
+
+.PHONY: bench-tools
+bench-tools: tests/bench/writer tests/bench/floor
+
+EXTRA_DIST += tests/bench/floor.py
