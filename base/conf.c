@@ -94,7 +94,7 @@ int conf_error(const struct conf_node *node, struct err *err, const char *fmt, .
 
 struct reader {
     yaml_parser_t parser;
-    const char *file;
+    const char *file, *data;
     size_t nodes;
     struct err *err;
 };
@@ -129,8 +129,12 @@ static int next_event(struct reader *in, yaml_event_t *event)
         return 0;
     if (parser->error == YAML_MEMORY_ERROR)
         die("out of memory for a configuration file");
-    /* The reader's errors carry an offset only; the scanner was at `mark` then. */
-    line = parser->error == YAML_READER_ERROR ? parser->mark.line : parser->problem_mark.line;
+    line = parser->problem_mark.line;
+    if (parser->error == YAML_READER_ERROR) { /* it reads ahead and knows the offset only */
+        line = 0;
+        for (size_t i = 0; i < parser->problem_offset; i++)
+            line += in->data[i] == '\n';
+    }
     snprintf(what, sizeof(what), "is not valid YAML: %s%s%s",
              parser->problem != NULL ? parser->problem : "unknown error",
              parser->context != NULL ? ", " : "", parser->context != NULL ? parser->context : "");
@@ -303,7 +307,7 @@ static int read_stream(struct reader *in, struct conf_node *root)
 int conf_parse(const char *name, const char *data, size_t len, struct conf_node **root,
                struct err *err)
 {
-    struct reader in = {.file = xstrdup(name), .err = err};
+    struct reader in = {.file = xstrdup(name), .data = data, .err = err};
     struct conf_node *node = xcalloc(1, sizeof(*node));
     int rc;
 

@@ -39,6 +39,21 @@ static void print_bounds(FILE *out, const struct opt *opt)
         fprintf(out, ", %" PRId64 " to %" PRId64, opt->min, opt->max);
 }
 
+/* What is in force when the option is not in the file; NULL = nothing. */
+static const char *default_of(const struct opt *opt)
+{
+    if (opt->dflt != NULL)
+        return opt->dflt;
+    switch (opt->type) {
+    case OPT_BOOL: return "false";
+    case OPT_INT:
+    case OPT_DURATION:
+    case OPT_SIZE: return "0";
+    case OPT_ENUM: return opt->choices[0];
+    default: return NULL;
+    }
+}
+
 /* "Help. Type, bounds, default, required, reload." as one line of text; the caller frees. */
 static char *describe(const struct opt *opt)
 {
@@ -51,10 +66,10 @@ static char *describe(const struct opt *opt)
     for (int i = 0; opt->type == OPT_ENUM && opt->choices[i] != NULL; i++)
         fprintf(out, "%s%s", i > 0 ? ", " : ": ", opt->choices[i]);
     print_bounds(out, opt);
-    if (opt->dflt != NULL)
-        fprintf(out, "; default %s", opt->dflt);
     if (opt->flags & OPT_REQUIRED)
         fputs("; required", out);
+    else if (default_of(opt) != NULL)
+        fprintf(out, "; default %s", default_of(opt));
     if (opt->flags & OPT_SECRET_FILE)
         fputs("; mode 0600", out);
     if (opt->flags & OPT_RELOAD)
@@ -111,19 +126,21 @@ static void print_sample_map(FILE *out, const struct opt *table, int indent, boo
     for (const struct opt *opt = table; opt->name != NULL; opt++) {
         bool nested = opt->type == OPT_MAP || opt->type == OPT_LIST;
         bool active = nested || (opt->flags & OPT_REQUIRED);
-        const char *value = opt->dflt != NULL ? opt->dflt : opt->sample;
+        const char *value = default_of(opt);
         char *text = describe(opt);
+        int margin = bullet ? indent - 2 : indent;
 
         if (opt != table && indent == 0)
             fputc('\n', out);
-        print_wrapped(out, indent, "# ", text);
+        print_wrapped(out, margin, "# ", text);
         free(text);
-        fprintf(out, "%*s%s%s:", bullet && active ? indent - 2 : indent, "",
-                active ? (bullet ? "- " : "") : "#", opt->name);
+        fprintf(out, "%*s%s%s:", margin, "", active ? (bullet ? "- " : "") : "#", opt->name);
         if (active)
             bullet = false;
         if (!nested) {
-            print_sample_value(out, value != NULL ? value : "''");
+            if (value == NULL || (active && opt->sample != NULL))
+                value = opt->sample != NULL ? opt->sample : "";
+            print_sample_value(out, value);
             continue;
         }
         fputc('\n', out);
