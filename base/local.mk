@@ -21,3 +21,14 @@ libogbase_a_SOURCES += \
 	base/units.c base/units.h
 
 unit_tests += tests/unit/test_loop
+unit_tests += \
+	tests/unit/test_conf \
+	tests/unit/test_err \
+	tests/unit/test_file \
+	tests/unit/test_json \
+	tests/unit/test_log \
+	tests/unit/test_secret \
+	tests/unit/test_slotfile \
+	tests/unit/test_units
+EXTRA_DIST += tests/unit/tmpdir.h
+fuzzers += tests/fuzz/fuzz_conf
