@@ -13,6 +13,7 @@ libogbase_a_SOURCES += \
 	base/log.c base/log.h \
 	base/loop.c base/loop.h \
 	base/mem.c base/mem.h \
+	base/notify.c base/notify.h \
 	base/opts.c base/opts.h \
 	base/rand.c base/rand.h \
 	base/resolve.c base/resolve.h \

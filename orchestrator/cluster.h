@@ -3,8 +3,8 @@
  * operators' requests, the event history. Everything hangs off struct cluster; the orchestrator itself (struct
  * orchestrator) is only the loop, the HTTP pieces and the list of clusters. One thread, the loop's.
  *
- *   observe.c  long polls and probes → struct node_view     act.c     plan → messages, probes, timers
- *   cluster.c  view → decide() → plan, one round            request.c operators' requests and their outcome
+ *   observe.c  long polls and probes → struct node_view     act.c      plan → messages, probes, timers
+ *   cluster.c  view → decide() → plan, one round            operator.c operators' requests and their outcome
  *   history.c  events, merged from the agents' logs         topology.c the plan as JSON, and what /connect answers from
  */
 #ifndef OGEL_ORCHESTRATOR_CLUSTER_H
@@ -64,6 +64,7 @@ struct cluster {
     bool round_due;                     /* a round is queued; many changes make one */
     struct requests *requests;
     struct topology *topology;
+    struct watches *watches;            /* on the topology */
     uint32_t failovers_by_reason[REASON_COUNT];
 };
 
@@ -73,6 +74,8 @@ struct orchestrator {
     struct http_server *server;
     struct resolver *resolver;
     struct redis *redis;                /* NULL: not configured */
+    struct loop_timer *redis_timer;
+    struct api *api;
     struct orchestrator_options *options;
     char peer_token[257];
     char monitor_password[257];         /* "": none */
@@ -99,7 +102,7 @@ void observe_probe(struct node *node);  /* a fresh connection to its Postgres no
 /* act.c */
 void act(struct cluster *cluster, const struct plan *plan);
 
-/* request.c: operators' requests, one at a time and cluster, each settled by the core or by a deadline. The callback gets
+/* operator.c: operators' requests, one at a time and cluster, each settled by the core or by a deadline. The callback gets
  * the outcome and a JSON object for the answer (borrowed). */
 struct request_result {
     bool ok;
@@ -120,8 +123,9 @@ void history_add(struct cluster *cluster, const char *source, json_t *event);   
 void history_event(struct cluster *cluster, const struct plan_event *event);
 void history_audit(struct cluster *cluster, const char *who, const char *action, json_t *details);
 json_t *history_list(const struct cluster *cluster, uint64_t since, uint32_t limit);    /* new reference */
+/* False when there are too many subscribers already. */
 typedef void history_fn(uint64_t number, const json_t *event, void *arg);
-void history_subscribe(struct cluster *cluster, history_fn *fn, void *arg);
+bool history_subscribe(struct cluster *cluster, history_fn *fn, void *arg);
 void history_unsubscribe(struct cluster *cluster, history_fn *fn, void *arg);
 
 /* topology.c: rebuilt after each round that changed something. */

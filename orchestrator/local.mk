@@ -7,7 +7,17 @@ libogdecide_a_SOURCES = orchestrator/decide.h orchestrator/reasons.def orchestra
 
 # The shell around it: observe, act, API.
 noinst_LIBRARIES += libogorchestrator.a
-libogorchestrator_a_SOURCES =
+libogorchestrator_a_SOURCES = \
+	orchestrator/act.c \
+	orchestrator/cluster.c orchestrator/cluster.h \
+	orchestrator/document.c \
+	orchestrator/history.c \
+	orchestrator/observe.c \
+	orchestrator/options.c orchestrator/options.h \
+	orchestrator/redis_publish.c \
+	orchestrator/operator.c \
+	orchestrator/shell.h \
+	orchestrator/topology.c orchestrator/topology.h
 
 if HAVE_ORCHESTRATOR
 bin_PROGRAMS += ogel-orchestrator

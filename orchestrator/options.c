@@ -118,6 +118,8 @@ static int load_cluster(const struct conf_node *node, struct cluster_options *cl
             return conf_error(conf_child(item, "id"), err,
                               "\"%s\" is no node id (allowed: a lower-case letter, then up to 15 letters and digits)",
                               cluster->nodes[i].id);
+        if (strlen(cluster->nodes[i].agent.host) >= HOST_SIZE)
+            return conf_error(conf_child(item, "agent"), err, "the host is too long (allowed: %d bytes)", HOST_SIZE - 1);
         for (size_t j = 0; j < i; j++)
             if (strcmp(cluster->nodes[i].id, cluster->nodes[j].id) == 0)
                 return conf_error(conf_child(item, "id"), err, "\"%s\" is there twice (allowed: three different ids)",

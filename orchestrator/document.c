@@ -1,0 +1,185 @@
+/* Changing the cluster document: compare-and-set at the leader's agent, done when one more agent holds it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/http_client.h"
+#include "base/json.h"
+#include "base/loop.h"
+#include "base/mem.h"
+#include "orchestrator/shell.h"
+#include "orchestrator/topology.h"
+#include "protocol/order.h"
+
+enum { CALL_TIMEOUT_MS = 5000, SPREAD_TIMEOUT_MS = 10000, URL_SIZE = 512, ANSWER_DEPTH = 16 };
+
+struct document_call {
+    struct cluster *cluster;
+    struct http_call *call;
+    struct topology_watch *watch;
+    struct loop_timer *deadline;
+    struct document_version version;    /* that the leader's agent made */
+    json_t *answer;
+    document_fn *fn;
+    void *arg;
+};
+
+static void finish(struct document_call *call, int status, const char *detail)
+{
+    http_call_cancel(call->call);
+    topology_watch_free(call->watch);
+    loop_timer_free(call->deadline);
+    if (call->fn)
+        call->fn(status, call->answer, detail, call->arg);
+    json_decref(call->answer);
+    free(call);
+}
+
+/* How many agents besides the leader's hold it. */
+static void look(struct cluster *cluster, void *arg)
+{
+    struct document_call *call = arg;
+
+    for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
+        const struct node_view *view = &cluster->nodes[slot].view;
+
+        if (slot != cluster->plan.leader && view->known && view->reachable &&
+            document_version_compare(view->report.document.version, call->version) >= 0) {
+            finish(call, 200, "");
+            return;
+        }
+    }
+}
+
+static void spread_late(void *arg)
+{
+    finish(arg, 504, "the leader's agent holds the change, but no other agent confirmed it in time: look again");
+}
+
+static void changed(const struct http_result *result, void *arg)
+{
+    struct document_call *call = arg;
+    struct err err = {0};
+    const json_t *version;
+
+    call->call = NULL;
+    if (result->outcome != HTTP_CALL_OK) {
+        finish(call, 503, result->error);
+        return;
+    }
+    if (json_parse_bounded(result->body, result->body_size, ANSWER_DEPTH, &call->answer, &err)) {
+        finish(call, 502, err.text);
+        return;
+    }
+    if (result->status != 200) {
+        const char *detail = json_string_value(json_object_get(call->answer, "detail"));
+
+        finish(call, result->status, detail ? detail : "the leader's agent refused the change");
+        return;
+    }
+    version = json_object_get(call->answer, "version");
+    if (json_field_u32(version, "generation", JSON_REQUIRED, &call->version.generation, &err) ||
+        json_field_u32(version, "counter", JSON_REQUIRED, &call->version.counter, &err)) {
+        finish(call, 502, err.text);
+        return;
+    }
+    call->deadline = loop_timer_new(call->cluster->orchestrator->loop, spread_late, call);
+    loop_timer_start(call->deadline, SPREAD_TIMEOUT_MS);
+    call->watch = topology_watch_new(call->cluster, look, call);
+    cluster_changed(call->cluster);
+}
+
+static void fetched(const struct http_result *result, void *arg)
+{
+    struct document_call *call = arg;
+    struct err err = {0};
+
+    call->call = NULL;
+    if (result->outcome != HTTP_CALL_OK)
+        finish(call, 503, result->error);
+    else if (result->status != 200)
+        finish(call, result->status, "the agent gave no document");
+    else if (json_parse_bounded(result->body, result->body_size, ANSWER_DEPTH, &call->answer, &err))
+        finish(call, 502, err.text);
+    else
+        finish(call, 200, "");
+}
+
+static struct document_call *call_new(struct cluster *cluster, document_fn *fn, void *arg)
+{
+    struct document_call *call = xcalloc(1, sizeof *call);
+
+    call->cluster = cluster;
+    call->fn = fn;
+    call->arg = arg;
+    return call;
+}
+
+struct document_call *document_change(struct cluster *cluster, const json_t *change, const char *who,
+                                      document_fn *fn, void *arg, struct err *err)
+{
+    const struct plan *plan = &cluster->plan;
+    const struct document_version *version;
+    struct document_call *call;
+    struct node *node;
+    char url[URL_SIZE];
+    json_t *json;
+    char *body;
+
+    if (plan->leader < 0) {
+        err_set(err, ERR_UNAVAILABLE, "cluster %s has no leader now: the document is changed at the leader's agent",
+                cluster->name);
+        return NULL;
+    }
+    node = &cluster->nodes[plan->leader];
+    version = &node->view.report.document.version;
+    json = json_pack("{s:{s:I,s:I},s:O,s:s}", "expect", "generation", (json_int_t) version->generation, "counter",
+                     (json_int_t) version->counter, "change", change, "who", who ? who : "unknown");
+    body = json_dump_line(json);
+    json_decref(json);
+    node_url(node, "/v1/document", url, sizeof url);
+    call = call_new(cluster, fn, arg);
+    call->call = http_call(cluster->orchestrator->client,
+                           &(struct http_call_spec) {.method = "POST",
+                                                     .url = url,
+                                                     .token = cluster->orchestrator->peer_token,
+                                                     .body = body,
+                                                     .body_size = strlen(body),
+                                                     .timeout_ms = CALL_TIMEOUT_MS},
+                           changed, call);
+    free(body);
+    return call;
+}
+
+struct document_call *document_fetch(struct cluster *cluster, document_fn *fn, void *arg, struct err *err)
+{
+    struct document_call *call;
+    struct node *best = NULL;
+    char url[URL_SIZE];
+
+    for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
+        struct node *node = &cluster->nodes[slot];
+
+        if (node->view.known && node->view.reachable &&
+            (!best || document_version_compare(node->view.report.document.version,
+                                               best->view.report.document.version) > 0))
+            best = node;
+    }
+    if (!best) {
+        err_set(err, ERR_UNAVAILABLE, "no agent of cluster %s answers", cluster->name);
+        return NULL;
+    }
+    node_url(best, "/v1/document", url, sizeof url);
+    call = call_new(cluster, fn, arg);
+    call->call = http_call(cluster->orchestrator->client,
+                           &(struct http_call_spec) {.url = url,
+                                                     .token = cluster->orchestrator->peer_token,
+                                                     .timeout_ms = CALL_TIMEOUT_MS},
+                           fetched, call);
+    return call;
+}
+
+void document_forget(struct document_call *call)
+{
+    call->fn = NULL;
+}
