@@ -1,0 +1,50 @@
+/*
+ * What this agent did: a bounded log as JSON lines in <state_directory>/events.jsonl (and the file
+ * before it, events.jsonl.1), and its newest entries in memory for the API. The three agents' logs
+ * together are the cluster's history, which survives the loss of any orchestrator.
+ *
+ * Everything but events_append() belongs to the loop's thread and touches no disk.
+ */
+#ifndef OGEL_AGENT_EVENTS_H
+#define OGEL_AGENT_EVENTS_H
+
+#include <jansson.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+enum { EVENTS_KEPT = 1000, EVENTS_FILE_BYTES = 1024 * 1024 };
+
+struct events;
+
+struct event {
+    const char *node;       /* id of the node that it happened at */
+    uint32_t generation;
+    const char *reason;     /* stable code: "N6" */
+    const char *text;       /* one sentence */
+    const char *who;        /* an operator, where one asked for it; NULL otherwise */
+};
+
+/* Reads what is there (damaged lines are skipped). Blocks: before the loop runs. */
+OGEL_MUST_CHECK int events_open(const char *state_directory, struct events **events,
+                                struct err *err);
+void events_free(struct events *events);
+
+/* Adds an entry with the next sequence number and the present time; returns that number. */
+uint64_t events_add(struct events *events, const struct event *event);
+
+/* Of the newest entry ever; 0: none. Goes on over restarts. */
+uint64_t events_last(const struct events *events);
+
+/* {"events": [entries above SINCE, oldest first, LIMIT at most], "last": N, "first": oldest kept}. A
+ * new reference. */
+json_t *events_list(const struct events *events, uint64_t since, size_t limit);
+
+/* Lines that are not on disk yet, as one malloc()ed text; NULL if there are none. They are then the
+ * caller's to hand to events_append(). */
+char *events_take_lines(struct events *events);
+
+/* Appends LINES to the file, which is rotated when full. From a worker, one at a time. */
+OGEL_MUST_CHECK int events_append(const char *state_directory, const char *lines, struct err *err);
+
+#endif
