@@ -103,6 +103,10 @@ void http_conn_shut(struct http_conn *conn);
 /* Watches for the client's going away while libmicrohttpd does not. */
 void http_conn_watch_closed(struct http_conn *conn, bool on);
 
+/* libmicrohttpd, driven from outside, does not tell the loop about connections that were resumed.
+ */
+void http_conn_resume(struct http_conn *conn);
+
 /* http_response.c */
 void http_conn_forget_answer(struct http_conn *conn);
 void http_respond_refusal(struct http_conn *conn);

@@ -38,7 +38,7 @@ static void resume(struct http_conn *conn, enum http_stage stage)
     conn->request.server->stats.suspended--;
     http_conn_enter(conn, stage);
     if (conn->parked)
-        MHD_resume_connection(conn->mhd);
+        http_conn_resume(conn);
     conn->parked = false;
 }
 
@@ -373,7 +373,7 @@ void http_stream_unpark(struct http_conn *conn)
         return;
     stream->parked = false;
     http_conn_watch_closed(conn, false);
-    MHD_resume_connection(conn->mhd);
+    http_conn_resume(conn);
 }
 
 struct http_stream *http_stream_start(struct http_request *request, const char *content_type,

@@ -56,6 +56,13 @@ void http_conn_shut(struct http_conn *conn)
     conn->shut = true;
 }
 
+void http_conn_resume(struct http_conn *conn)
+{
+    MHD_resume_connection(conn->mhd);
+    if (!loop_timer_armed(conn->request.server->again))
+        loop_timer_start(conn->request.server->again, 0);
+}
+
 static void client_closed(int fd, unsigned events, void *arg)
 {
     struct http_conn *conn = arg;

@@ -21,7 +21,9 @@ libogbase_a_SOURCES += \
 	base/slotfile.c base/slotfile.h \
 	base/units.c base/units.h
 
-unit_tests += tests/unit/test_loop
+unit_tests += tests/unit/test_loop tests/unit/test_http tests/unit/test_http_client
+tests_unit_test_http_SOURCES = tests/unit/test_http.c tests/unit/http_fixture.h
+tests_unit_test_http_client_SOURCES = tests/unit/test_http_client.c tests/unit/http_fixture.h
 unit_tests += \
 	tests/unit/test_conf \
 	tests/unit/test_err \
