@@ -65,6 +65,7 @@ struct cluster {
     struct requests *requests;
     struct topology *topology;
     struct watches *watches;            /* on the topology */
+    uint32_t next_read;                 /* replicas take turns */
     uint32_t failovers_by_reason[REASON_COUNT];
 };
 

@@ -1,0 +1,12 @@
+/*
+ * GET and POST /connect: where an application should connect now. Answered from the topology in memory.
+ */
+#ifndef OGEL_ORCHESTRATOR_CONNECT_H
+#define OGEL_ORCHESTRATOR_CONNECT_H
+
+struct http_request;
+
+/* Handler of both methods; arg is the struct orchestrator. */
+void connect_handle(struct http_request *request, void *arg);
+
+#endif
