@@ -1,6 +1,6 @@
 /* A directory of a test's own, made in the setup and removed with everything in it afterwards. */
-#ifndef OGEL_TESTS_TMPDIR_H
-#define OGEL_TESTS_TMPDIR_H
+#ifndef OGEL_TESTS_UNIT_TMPDIR_H
+#define OGEL_TESTS_UNIT_TMPDIR_H
 
 #include <stdarg.h>
 #include <stddef.h>
