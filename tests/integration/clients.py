@@ -17,7 +17,8 @@ class Writer:
 
     count = 0
 
-    def __init__(self, cluster, writers=4, mode="libpq", table="acknowledged", pause_ms=0, **options):
+    def __init__(self, cluster, writers=4, mode="libpq", table="acknowledged", pause_ms=0, leader=None,
+                 **options):
         Writer.count += 1
         self.cluster, self.table = cluster, table
         self.out = os.path.join(cluster.root, f"writer{Writer.count}.out")
@@ -29,8 +30,12 @@ class Writer:
             argv += ["--" + name.replace("_", "-"), str(value)]
         for node in cluster.nodes:
             argv += ["--host", f"{node.host}:{node.port}"]
-        cluster.owner_sql(f"CREATE TABLE IF NOT EXISTS {table} (writer int, sequence bigint,"
-                          " PRIMARY KEY (writer, sequence))")
+        create = (f"CREATE TABLE IF NOT EXISTS {table} (writer int, sequence bigint,"
+                  " PRIMARY KEY (writer, sequence))")
+        if leader:          # named because no orchestrator can be asked
+            leader.sql(create, user=cluster.owner, database=cluster.database, password="owner")
+        else:
+            cluster.owner_sql(create)
         env = procs.clean_env(PGPASSWORD=cluster.password("owner"))
         self.popen = subprocess.Popen(cluster.client_enter() + argv, stdout=subprocess.PIPE, text=True,
                                       env=env, start_new_session=True)

@@ -278,12 +278,13 @@ class Cluster:
     health, 'daemons' only starts everything, None starts nothing."""
 
     def __init__(self, root, orchestrators=1, redis=False, network=False, start="init", agent=None,
-                 orchestrator=None, document=None):
+                 orchestrator=None, document=None, secret_texts=None):
         self.root = procs.make_dir(root, 0o755)
         self.name, self.database, self.owner, self.how = NAME, "app", "app", start
         self.agent_options, self.orchestrator_options = agent or {}, orchestrator or {}
         self.document = document or {}
-        self.secret_texts = {n: random_secrets.token_hex(16) for n in PASSWORDS + TOKENS + ("redis",)}
+        self.secret_texts = secret_texts or {n: random_secrets.token_hex(16)
+                                             for n in PASSWORDS + TOKENS + ("redis",)}
         self.secrets = procs.make_dir(os.path.join(self.root, "secrets"), 0o755)
         for name, text in self.secret_texts.items():
             procs.write_file(f"{self.secrets}/{name}", text + "\n")
