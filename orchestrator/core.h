@@ -93,6 +93,8 @@ void election_advance(struct core *core);
 bool election_overtaken(const struct core *core);
 /* Is the leader to be fenced politely? */
 bool election_planned(const struct memory *memory);
+/* Was the one granted that was asked for? */
+bool switchover_kept_its_word(const struct memory *memory);
 void election_grant(struct core *core, int32_t node, const bool member[NODE_COUNT]);
 
 /* --- birth.c --- */

@@ -20,6 +20,12 @@ bool election_planned(const struct memory *memory)
            memory->why == REASON_LEADER_CUT_OFF;
 }
 
+bool switchover_kept_its_word(const struct memory *memory)
+{
+    return memory->target == NODE_NONE ? memory->granted_to != memory->old_leader
+                                       : memory->granted_to == memory->target;
+}
+
 /* The leader is stopped first, and the standbys get its last WAL. One that is cut off could not
  * deliver it. */
 static bool leader_first(const struct memory *memory)
@@ -56,6 +62,7 @@ void election_open(struct core *core, enum reason why, int32_t target)
     memory->cut_off_since_ms = 0;
     memory->stranded_since_ms = 0;
     memory->phase = leader_first(memory) ? PHASE_LEADER_FIRST : PHASE_PROMISING;
+    facts_gather(core); /* what was declared destroyed is void from here on */
     core_event(core, why, memory->old_leader, generation);
     core_event(core, REASON_ELECTION_OPENED, NODE_NONE, generation);
 }
@@ -171,8 +178,11 @@ static void promising_advance(struct core *core)
         return;
     }
     if (timed_out(core, memory->asked_all_ms, timeout_ms)) {
-        if (!can_still_succeed(core)) {
-            core_give_up(core, REASON_ELECTION_EXPIRED, true);
+        bool override = request_waits(core) && core->view->request.kind == REQUEST_FAILOVER &&
+                        core->view->request.id != memory->request;
+
+        if (override || !can_still_succeed(core)) {
+            core_give_up(core, REASON_ELECTION_EXPIRED, !override);
             return;
         }
         core_stance(core, ballot.blocked, ballot.blocker);
@@ -222,8 +232,7 @@ void election_grant(struct core *core, int32_t node, const bool member[NODE_COUN
     memory->granted_ms = core->view->now_ms;
     core_event(core, memory->phase == PHASE_BIRTH ? REASON_BIRTH_GRANTED : REASON_ELECTION_GRANTED,
                node, memory->generation);
-    if (memory->why == REASON_SWITCHOVER_OPENED &&
-        (memory->target == NODE_NONE ? node == memory->old_leader : node != memory->target))
+    if (memory->why == REASON_SWITCHOVER_OPENED && !switchover_kept_its_word(memory))
         core_event(core, REASON_SWITCHOVER_OTHER, node, memory->generation);
     memory->phase = PHASE_GRANTED;
     facts_gather(core);

@@ -49,8 +49,10 @@ static bool promotion_under_way(struct core *core, int32_t node)
         return false;
     if (memory->phase == PHASE_GRANTED)
         return true; /* the election has its own deadline */
+    if (standing_for(core, &core->memory->suspect_since_ms, core->view->now_ms) >= timeout_ms)
+        return false;
     core_wake_at(core, core->memory->suspect_since_ms + timeout_ms);
-    return standing_for(core, &core->memory->suspect_since_ms, core->view->now_ms) < timeout_ms;
+    return true;
 }
 
 static enum reason judge_stopped(struct core *core, int32_t node)
@@ -125,6 +127,18 @@ static bool cut_off(const struct core *core, int32_t node)
     return true;
 }
 
+/* It has promised somebody a higher generation and is being stopped for it: that election decides,
+ * if it is still alive. */
+static enum reason judge_deposed(struct core *core)
+{
+    uint32_t timeout_ms = core->view->options.election_timeout_ms;
+
+    if (standing_for(core, &core->memory->suspect_since_ms, core->view->now_ms) >= timeout_ms)
+        return REASON_LEADER_NONE;
+    core_wake_at(core, core->memory->suspect_since_ms + timeout_ms);
+    return REASON_KEEP_WAITING;
+}
+
 static enum reason judge_leading(struct core *core, int32_t node)
 {
     const struct node_view *view = &core->view->nodes[node];
@@ -134,6 +148,8 @@ static enum reason judge_leading(struct core *core, int32_t node)
     uint32_t local_ms = report->local_probe_failing_ms;
     bool suspect = false;
 
+    if (report->promise.generation > core->facts.fact.generation)
+        return judge_deposed(core);
     if (local_ms > 0) {
         local_ms = age_add(local_ms, view->report_age_ms);
         if (local_ms >= timeout_ms)
@@ -142,17 +158,25 @@ static enum reason judge_leading(struct core *core, int32_t node)
         suspect = true;
     }
     if (view->postgres_failing_ms > 0) {
-        if (view->postgres_failing_ms >= timeout_ms && frozen_to_all(core, node))
-            return REASON_LEADER_FROZEN;
         core->plan->probe[node] = view->postgres_age_ms > timeout_ms / 4;
         core_wake_at(core, core->view->now_ms + timeout_ms / 4);
-        suspect = suspect || frozen_to_all(core, node);
+    }
+    if (view->postgres_failing_ms > 0 && frozen_to_all(core, node)) {
+        if (standing_for(core, &memory->suspect_since_ms, core->view->now_ms) >= timeout_ms)
+            return REASON_LEADER_FROZEN;
+        core_wake_at(core, memory->suspect_since_ms + timeout_ms);
+        suspect = true;
+    } else {
+        memory->suspect_since_ms = 0;
     }
     if (cut_off(core, node)) {
-        if (standing_for(core, &memory->cut_off_since_ms, core->view->now_ms) >= timeout_ms)
+        uint32_t cut_ms = standing_for(core, &memory->cut_off_since_ms, core->view->now_ms);
+
+        if (cut_ms >= timeout_ms)
             return REASON_LEADER_CUT_OFF;
         core_wake_at(core, memory->cut_off_since_ms + timeout_ms);
-        suspect = true;
+        suspect = suspect ||
+                  cut_ms >= timeout_ms / 2; /* followers of a new leader are on their way */
     } else {
         memory->cut_off_since_ms = 0;
     }
@@ -218,10 +242,11 @@ static enum reason judge_silent(struct core *core, int32_t node)
         view->postgres_age_ms <= witness.linked_age_ms &&
         view->postgres_age_ms <= witness.primary_age_ms)
         return REASON_LEADER_REFUSES;
-    if (witness.linked && witness.linked_age_ms <= elapsed_ms)
+    /* A good answer counts as a sign of life when it came well after the suspicion began. */
+    if (witness.linked && age_add(witness.linked_age_ms, timeout_ms / 2) <= elapsed_ms)
         return REASON_KEEP_LINK_CUT;
     if ((fresh && view->postgres == PROBE_PRIMARY) ||
-        (witness.primary && witness.primary_age_ms <= elapsed_ms))
+        (witness.primary && age_add(witness.primary_age_ms, timeout_ms / 2) <= elapsed_ms))
         return REASON_KEEP_AGENT_DOWN;
     if (elapsed_ms < timeout_ms) {
         core_wake_at(core, core->memory->suspect_since_ms + timeout_ms);

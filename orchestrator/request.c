@@ -31,9 +31,12 @@ void request_settle_election(struct core *core, bool ok, enum reason reason, int
 {
     struct memory *memory = core->memory;
 
-    if (ok && memory->why == REASON_SWITCHOVER_OPENED && memory->granted_to != memory->old_leader) {
-        reason = REASON_SWITCHOVER_DONE;
-        core_event(core, reason, node, memory->generation);
+    if (ok && memory->why == REASON_SWITCHOVER_OPENED) {
+        reason = REASON_SWITCHOVER_OTHER;
+        if (switchover_kept_its_word(memory)) {
+            reason = REASON_SWITCHOVER_DONE;
+            core_event(core, reason, node, memory->generation);
+        }
     }
     if (memory->request != 0 && memory->request == core->view->request.id)
         request_settle(core, ok, reason, node);
@@ -103,6 +106,12 @@ static void request_switchover(struct core *core)
     int32_t leader = core->facts.incumbent;
 
     if (leader == NODE_NONE || !node_leads(core, leader) || !node_answers(core, leader)) {
+        /* Stopped for this very request, and its successor was lost: no politeness is left to keep.
+         */
+        if (core->memory->request == request->id && voter_count(core) >= QUORUM) {
+            election_open(core, REASON_FAILOVER_ASKED, request->target);
+            return;
+        }
         request_settle(core, false, REASON_LEADER_NONE, leader);
         return;
     }

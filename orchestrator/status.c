@@ -105,17 +105,18 @@ static void list_blockers(struct core *core, int voters)
 
     if (plan->maintenance)
         add_blocker(core, REASON_BLOCKED_MAINTENANCE, NODE_NONE);
-    if (cluster_is_unborn(core)) {
+    if (cluster_is_unborn(core))
         add_blocker(core, REASON_BLOCKED_UNBORN, NODE_NONE);
-        return;
-    }
-    if (voters < QUORUM)
+    else if (voters < QUORUM)
         add_blocker(core, REASON_BLOCKED_NO_QUORUM, NODE_NONE);
     if (is_block(core->stance))
         add_blocker(core, core->stance, core->stance_node);
     for (int32_t i = 0; i < NODE_COUNT; i++) {
         enum reason reason = node_obstacle(core, i);
 
+        if (reason == REASON_BLOCKED_UNREGISTERED && core->view->nodes[i].report.blank &&
+            cluster_is_unborn(core))
+            continue; /* an empty machine is all that a birth wants */
         if (reason != REASON_NONE)
             add_blocker(core, reason, i);
     }
