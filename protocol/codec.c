@@ -154,6 +154,7 @@ static const struct field report_fields[] = {
     FIELD(report, FIELD_LSN, write_lsn),
     FIELD(report, FIELD_LSN, flush_lsn),
     FIELD(report, FIELD_LSN, replay_lsn),
+    FIELD(report, FIELD_LSN, oldest_lsn),
     FIELD(report, FIELD_U32, replay_lag_ms),
     FIELD(report, FIELD_LINEAGE, lineage),
     FIELD_OF(report, FIELD_RECORD, vote, vote_fields),

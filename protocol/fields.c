@@ -97,6 +97,28 @@ static json_t *lineage_as_json(const struct lineage *lineage)
     return json_pack("{s:b, s:o}", "truncated", (int)lineage->truncated, "begin", begin);
 }
 
+/* A table that names the wrong kind must not survive its first test. */
+static void check_size(const struct field *field)
+{
+    static const size_t sizes[] = {
+        [FIELD_BOOL] = sizeof(bool),
+        [FIELD_U16] = sizeof(uint16_t),
+        [FIELD_U32] = sizeof(uint32_t),
+        [FIELD_AGE] = sizeof(uint32_t),
+        [FIELD_U64] = sizeof(uint64_t),
+        [FIELD_I64] = sizeof(int64_t),
+        [FIELD_ID64] = sizeof(uint64_t),
+        [FIELD_LSN] = sizeof(uint64_t),
+        [FIELD_NODE] = sizeof(int32_t),
+        [FIELD_ENUM] = sizeof(enum role),
+        [FIELD_CLUSTER] = sizeof(struct cluster_id),
+        [FIELD_LINEAGE] = sizeof(struct lineage),
+        [FIELD_RECORD] = 0,
+    };
+
+    OGEL_CHECK(sizes[field->kind] == 0 || sizes[field->kind] == field->size);
+}
+
 static json_t *word_to_json(const char *const *words, uint32_t value)
 {
     uint32_t i = 0;
@@ -114,6 +136,7 @@ static json_t *value_to_json(const struct field *field, const void *value)
     uint16_t u16;
     int32_t node;
 
+    check_size(field);
     if (field->size == sizeof(u32))
         memcpy(&u32, value, sizeof(u32));
     if (field->size == sizeof(u64))
