@@ -15,6 +15,7 @@ libogbase_a_SOURCES += \
 	base/mem.c base/mem.h \
 	base/notify.c base/notify.h \
 	base/opts.c base/opts.h \
+	base/prom.c base/prom.h \
 	base/rand.c base/rand.h \
 	base/resolve.c base/resolve.h \
 	base/secret.c base/secret.h \

@@ -16,7 +16,7 @@
 #include "orchestrator/shell.h"
 #include "orchestrator/topology.h"
 
-enum { BODY_DEPTH = 8, WHO_SIZE = 200, EVENTS_DEFAULT = 100, EVENTS_MAX = 2000, KEEP_ALIVE_MS = 15000,
+enum { BODY_DEPTH = 8, WHO_SIZE = 200, EVENTS_DEFAULT = 100, EVENTS_MAX = 2000, DOCUMENT_WAIT_MS = 20000,
        TOKEN_SIZE = 257, ROUTES_MAX = 32 };
 
 struct api {
@@ -286,7 +286,7 @@ static void await_document(struct http_request *request, struct document_wait *w
         free(wait);
         return;
     }
-    http_suspend(request, request->server ? 20000 : 1, document_woken, wait);
+    http_suspend(request, DOCUMENT_WAIT_MS, document_woken, wait);
 }
 
 static void change_document(struct http_request *request, struct cluster *cluster, json_t *change)

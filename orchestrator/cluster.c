@@ -67,6 +67,7 @@ static void round_run(struct cluster *cluster)
     cluster->round_due = false;
     fill_view(cluster, &view);
     decide(&view, &plan);
+    durations_note(cluster, &view.memory, &plan);
     cluster->memory = plan.memory;
     cluster->plan = plan;
     act(cluster, &plan);

@@ -13,6 +13,7 @@
 #include <jansson.h>
 
 #include "base/err.h"
+#include "base/prom.h"
 #include "orchestrator/decide.h"
 
 struct history;
@@ -66,8 +67,13 @@ struct cluster {
     struct topology *topology;
     struct watches *watches;            /* on the topology */
     uint32_t next_read;                 /* replicas take turns */
-    uint32_t failovers_by_reason[REASON_COUNT];
+    uint64_t failovers_by_reason[REASON_COUNT];
+    int64_t sign_ms, decided_ms, granted_ms;    /* of the election under way */
+    struct prom_histogram durations[4];         /* enum part */
 };
+
+enum part { PART_DETECTION, PART_FENCING, PART_PROMOTION, PART_TOTAL, PART_COUNT };
+extern const char *const part_names[PART_COUNT];
 
 struct orchestrator {
     struct loop *loop;

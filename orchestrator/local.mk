@@ -16,9 +16,13 @@ EXTRA_DIST += tests/golden/decide
 noinst_LIBRARIES += libogorchestrator.a
 libogorchestrator_a_SOURCES = \
 	orchestrator/act.c \
+	orchestrator/api.c \
 	orchestrator/cluster.c orchestrator/cluster.h \
+	orchestrator/connect.c orchestrator/connect.h \
 	orchestrator/document.c \
+	orchestrator/durations.c \
 	orchestrator/history.c \
+	orchestrator/metrics.c orchestrator/metrics.h \
 	orchestrator/observe.c \
 	orchestrator/options.c orchestrator/options.h \
 	orchestrator/redis_publish.c \

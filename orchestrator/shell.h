@@ -23,6 +23,9 @@ void history_free(struct history *history);
 void topology_new(struct cluster *cluster);
 void topology_free(struct cluster *cluster);
 
+/* durations.c: what a round did to an election's clock. */
+void durations_note(struct cluster *cluster, const struct memory *before, const struct plan *plan);
+
 /* redis_publish.c. All do nothing where no Redis is configured, and never wait for one. */
 int redis_publish_start(struct orchestrator *orchestrator, struct err *err);
 void redis_publish_stop(struct orchestrator *orchestrator);
