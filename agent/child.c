@@ -1,0 +1,433 @@
+#include "agent/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/pgconf.h"
+#include "agent/pgdata.h"
+#include "agent/proc.h"
+#include "agent/steps.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/pgconn.h"
+#include "protocol/names.h"
+
+enum { PATH_SIZE = 1024, ARGV_MAX = 24, SOURCE_DEADLINE_MS = 5000, CONTROL_DEADLINE_MS = 10000 };
+
+/* Held from child_end_orphans() on; children inherit it. */
+static int lock_fd = -1;
+
+/* --- what it says ----------------------------------------------------------------------------------- */
+
+static void take_line(struct child_output *output)
+{
+    const char *open = strrchr(output->line, '('), *sign = open ? strchr(open, '%') : NULL;
+    char *end;
+    unsigned long percent;
+
+    if (output->used == 0)
+        return;
+    if (open && sign) {
+        percent = strtoul(open + 1, &end, 10);
+        if (end == sign && percent <= 100) {
+            output->percent = (uint32_t)percent;
+            return;
+        }
+    }
+    if (strstr(output->line, "no rewind required"))
+        output->no_rewind_required = true;
+    memcpy(output->last, output->line, sizeof output->last);
+}
+
+void child_output_take(struct child_output *output, const char *data, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        if (data[i] == '\n' || data[i] == '\r') {
+            output->line[output->used] = '\0';
+            take_line(output);
+            output->used = 0;
+        } else if (output->used < sizeof output->line - 1) {
+            output->line[output->used++] = data[i];
+        }
+    }
+}
+
+/* --- the three programs ------------------------------------------------------------------------------ */
+
+struct command {
+    char *argv[ARGV_MAX];
+    int argc;
+    char *env[8];
+    int envc;
+};
+
+static void add(struct command *command, char *arg)
+{
+    OGEL_CHECK(command->argc < ARGV_MAX - 1);
+    command->argv[command->argc++] = arg;
+}
+
+static void add_env(struct command *command, char *entry)
+{
+    command->env[command->envc++] = entry;
+}
+
+static void command_free(struct command *command)
+{
+    for (int i = 0; i < command->argc; i++)
+        free(command->argv[i]);
+    for (int i = 0; i < command->envc; i++)
+        free(command->env[i]);
+}
+
+/* A passfile for the tools, with one password for any server. */
+static char *write_passfile(const struct step_run *run, const char *user, enum password password,
+                            struct err *err)
+{
+    const char *state_directory = run->hands->config->options.state_directory;
+    char *path = xasprintf("%s/child-passfile", state_directory);
+    char *line = xasprintf("*:*:*:%s:%s\n", user, run->secrets->password[password]);
+    int rc = file_write_atomic(path, line, strlen(line), 0600, err);
+
+    explicit_bzero(line, strlen(line));
+    free(line);
+    if (rc < 0) {
+        free(path);
+        return NULL;
+    }
+    return path;
+}
+
+static int use_passfile(struct step_run *run, struct command *command, const char *user,
+                        enum password password)
+{
+    char *path = write_passfile(run, user, password, &run->err);
+
+    if (!path)
+        return -1;
+    add_env(command, xasprintf("PGPASSFILE=%s", path));
+    add_env(command, xstrdup("PGCONNECT_TIMEOUT=10"));
+    free(path);
+    return 0;
+}
+
+static int make_initdb(struct step_run *run, struct command *command)
+{
+    const struct agent_options *options = &run->hands->config->options;
+
+    add(command, xasprintf("%s/initdb", options->postgres_bindir));
+    add(command, xasprintf("--pgdata=%s", options->data_directory));
+    add(command, xstrdup("--username=postgres"));
+    add(command, xasprintf("--pwfile=%s", options->passwords.path[PASSWORD_SUPERUSER]));
+    add(command, xstrdup("--auth-local=peer"));
+    add(command, xstrdup("--auth-host=scram-sha-256"));
+    add(command, xstrdup("--encoding=UTF8"));
+    add(command, xasprintf("--locale=%s", options->locale));
+    add(command, xstrdup("--data-checksums"));
+    add(command, xstrdup("--no-instructions"));
+    return 0;
+}
+
+static int make_rewind(struct step_run *run, struct command *command)
+{
+    const struct agent_options *options = &run->hands->config->options;
+
+    add(command, xasprintf("%s/pg_rewind", options->postgres_bindir));
+    add(command, xasprintf("--target-pgdata=%s", options->data_directory));
+    add(command, xasprintf("--source-server=host=%s port=%u user=ogel_rewind dbname=postgres"
+                           " application_name=ogel_rewind options='-c statement_timeout=0'",
+                           run->upstream.host, run->upstream.port));
+    add(command, xstrdup("--no-ensure-shutdown"));
+    add(command, xstrdup("--progress"));
+    return use_passfile(run, command, "ogel_rewind", PASSWORD_REWIND);
+}
+
+/* Its own name: one that stands in no synchronous_standby_names (design section 5, trap 2). */
+static int make_clone(struct step_run *run, struct command *command)
+{
+    const struct agent_config *config = run->hands->config;
+    uint32_t number = run->durable.incarnations[config->self].number;
+    char role[REPLICATION_NAME_SIZE], name[REPLICATION_NAME_SIZE];
+
+    replication_role(role, config->ids[config->self], number);
+    replication_name(name, config->ids[config->self], number, run->durable.promise.generation,
+                     false);
+    add(command, xasprintf("%s/pg_basebackup", config->options.postgres_bindir));
+    add(command, xasprintf("--pgdata=%s", config->options.data_directory));
+    add(command, xasprintf("--dbname=host=%s port=%u user=%s application_name=%s",
+                           run->upstream.host, run->upstream.port, role, name));
+    add(command, xstrdup("--wal-method=stream"));
+    add(command, xstrdup("--checkpoint=fast"));
+    add(command, xstrdup("--progress"));
+    add(command, xstrdup("--no-password"));
+    return use_passfile(run, command, role, PASSWORD_REPLICATION);
+}
+
+/* --- before a clone ----------------------------------------------------------------------------------- */
+
+static const char source_sql[] =
+    "SELECT current_setting('server_version_num'),"
+    " (SELECT sum(pg_database_size(oid)) FROM pg_database WHERE datallowconn OR datistemplate),"
+    " current_setting('shared_preload_libraries'),"
+    " (SELECT pg_collation_actual_version(oid) FROM pg_collation"
+    "   WHERE collprovider = 'c' AND collversion IS NOT NULL LIMIT 1)";
+
+static const char tablespaces_sql[] = "SELECT oid, pg_tablespace_location(oid) FROM pg_tablespace"
+                                      " WHERE pg_tablespace_location(oid) <> '' LIMIT 64";
+
+static size_t read_tablespaces(const struct pg_result *result, struct pgdata_tablespace *list)
+{
+    size_t count = 0;
+
+    for (int i = 0; i < pg_result_rows(result) && i < PGDATA_TABLESPACES_MAX; i++) {
+        list[count].oid = (uint32_t)strtoul(pg_result_value(result, i, 0), NULL, 10);
+        snprintf(list[count].path, sizeof list[count].path, "%s", pg_result_value(result, i, 1));
+        count++;
+    }
+    return count;
+}
+
+static struct pg_conn *open_source(struct step_run *run)
+{
+    char port[8];
+    const char *keywords[] = {"host", "port", "user", "password", "dbname", "application_name", NULL};
+    const char *values[] = {run->upstream.host,
+                            port,
+                            "ogel_monitor",
+                            run->secrets->password[PASSWORD_MONITOR],
+                            "postgres",
+                            "ogel_clone_preflight",
+                            NULL};
+    struct pg_outcome outcome;
+
+    snprintf(port, sizeof port, "%u", run->upstream.port);
+    return pg_open(&(struct pg_conninfo){keywords, values}, SOURCE_DEADLINE_MS, &outcome,
+                   &run->err);
+}
+
+static int preflight(struct step_run *run)
+{
+    const struct agent_options *options = &run->hands->config->options;
+    struct pgdata_tablespace *list = xcalloc(PGDATA_TABLESPACES_MAX, sizeof *list);
+    struct pg_result *facts = NULL, *spaces = NULL;
+    struct pg_conn *conn = open_source(run);
+    struct pgdata_source source;
+    const char *size;
+    int rc = -1;
+
+    if (!conn ||
+        pg_exec(conn, SOURCE_DEADLINE_MS, source_sql, 0, NULL, &facts, NULL, &run->err) < 0 ||
+        pg_exec(conn, SOURCE_DEADLINE_MS, tablespaces_sql, 0, NULL, &spaces, NULL, &run->err) < 0)
+        goto out;
+    size = pg_result_value(facts, 0, 1);
+    source = (struct pgdata_source){
+        .version_num = atoi(pg_result_value(facts, 0, 0)),
+        .size_bytes = size ? strtoull(size, NULL, 10) : 0,
+        .shared_preload_libraries = pg_result_value(facts, 0, 2),
+        .libc_version = pg_result_value(facts, 0, 3),
+        .tablespaces = list,
+        .tablespace_count = read_tablespaces(spaces, list),
+    };
+    rc = pgdata_clone_preflight(options->postgres_bindir, options->data_directory, &source,
+                                &run->err);
+out:
+    pg_result_free(facts);
+    pg_result_free(spaces);
+    pg_close(conn);
+    free(list);
+    return rc < 0 ? err_context(&run->err, "clone from %s:%u", run->upstream.host,
+                                run->upstream.port)
+                  : 0;
+}
+
+/* pg_basebackup wants empty directories. */
+static int empty_directory(struct step_run *run)
+{
+    const char *data_directory = run->hands->config->options.data_directory;
+    struct pgdata_tablespace *list = xcalloc(PGDATA_TABLESPACES_MAX, sizeof *list);
+    size_t count = 0;
+    int rc = 0;
+
+    if (!file_exists(data_directory)) {
+        free(list);
+        return 0;
+    }
+    if (pgdata_tablespaces(data_directory, list, PGDATA_TABLESPACES_MAX, &count, NULL) < 0)
+        count = 0;
+    for (size_t i = 0; i < count && rc == 0; i++)
+        if (file_exists(list[i].path))
+            rc = file_remove_contents(list[i].path, &run->err);
+    if (rc == 0)
+        rc = file_remove_contents(data_directory, &run->err);
+    free(list);
+    return rc;
+}
+
+/* --- starting ------------------------------------------------------------------------------------------ */
+
+/* Between fork and exec: async-signal-safe calls only. */
+static void child_exec(const struct command *command, int output, pid_t parent)
+{
+    int null;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(127);
+    setsid();
+    null = open("/dev/null", O_RDONLY);
+    if (null < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0 ||
+        chdir("/") != 0)
+        _exit(127);
+    proc_child_reset();
+    file_lock_inherit(lock_fd);
+    execve(command->argv[0], command->argv, command->env);
+    dprintf(2, "cannot run %s: errno %d\n", command->argv[0], errno);
+    _exit(127);
+}
+
+static void write_pid_file(const char *state_directory, pid_t pid)
+{
+    char path[PATH_SIZE], line[64];
+    struct proc_stat stat = {0};
+
+    snprintf(path, sizeof path, "%s/child.pid", state_directory);
+    (void)proc_stat_read(pid, &stat);
+    snprintf(line, sizeof line, "%d %llu\n", (int)pid, (unsigned long long)stat.start_ticks);
+    if (file_write_atomic(path, line, strlen(line), 0600, NULL) < 0)
+        return; /* the lock tells of it all the same; only its pid is then not known */
+}
+
+static int spawn(struct step_run *run, struct command *command, enum child kind)
+{
+    int pipes[2];
+    pid_t pid, parent = getpid();
+
+    add_env(command, xstrdup("LC_ALL=C"));
+    add_env(command, xstrdup("PATH=/usr/bin:/bin"));
+    if (pipe2(pipes, O_CLOEXEC) != 0)
+        return err_set_errno(&run->err, errno, "cannot make a pipe");
+    pid = fork();
+    if (pid == 0)
+        child_exec(command, pipes[1], parent);
+    close(pipes[1]);
+    if (pid < 0) {
+        close(pipes[0]);
+        return err_set_errno(&run->err, errno, "cannot fork for %s", command->argv[0]);
+    }
+    fcntl(pipes[0], F_SETFL, O_NONBLOCK);
+    run->child = (struct child_process){.kind = kind,
+                                        .pid = pid,
+                                        .pidfd = pidfd_open(pid, 0),
+                                        .output = pipes[0],
+                                        .data_id = run->step.data_id};
+    write_pid_file(run->hands->config->options.state_directory, pid);
+    return 0;
+}
+
+int child_start(struct step_run *run)
+{
+    struct command command = {.argc = 0};
+    enum child kind;
+    int rc = -1;
+
+    switch (run->step.kind) {
+    case STEP_INITDB:
+        kind = CHILD_INITDB;
+        rc = empty_directory(run) == 0 ? make_initdb(run, &command) : -1;
+        break;
+    case STEP_REWIND:
+        kind = CHILD_REWIND;
+        rc = make_rewind(run, &command);
+        break;
+    default:
+        kind = CHILD_CLONE;
+        rc = preflight(run) == 0 && empty_directory(run) == 0 ? make_clone(run, &command) : -1;
+        break;
+    }
+    if (rc == 0)
+        rc = spawn(run, &command, kind);
+    command_free(&command);
+    return rc;
+}
+
+/* --- ending --------------------------------------------------------------------------------------------- */
+
+int child_finish(const char *data_directory, const struct child_process *child, struct err *err)
+{
+    /* the source's own, which a copy brings along; ours live outside of the directory */
+    static const char *const foreign[] = {"postmaster.pid", "postmaster.opts", "recovery.signal",
+                                          "standby.signal", "promote"};
+    char path[PATH_SIZE], removed[512];
+
+    if (child->kind != CHILD_INITDB) {
+        for (size_t i = 0; i < OGEL_ARRAY_LEN(foreign); i++) {
+            snprintf(path, sizeof path, "%s/%s", data_directory, foreign[i]);
+            if (file_remove(path, err) < 0)
+                return -1;
+        }
+        if (pgdata_auto_conf_strip(data_directory, removed, sizeof removed, err) < 0)
+            return -1;
+    }
+    if (pgdata_standby_signal(data_directory, err) < 0)
+        return -1;
+    return pgdata_id_write(data_directory, child->data_id, err);
+}
+
+void child_signal(const struct child_process *child, bool hard)
+{
+    if (child->kind == CHILD_NONE)
+        return;
+    /* pg_basebackup forks: its group is its session */
+    if (kill(-child->pid, hard ? SIGKILL : SIGTERM) != 0)
+        (void)pidfd_send_signal(child->pidfd, hard ? SIGKILL : SIGTERM, NULL, 0);
+}
+
+static void kill_orphan(const char *state_directory)
+{
+    char path[PATH_SIZE], *text;
+    unsigned long long ticks;
+    struct proc_stat stat;
+    int pid;
+
+    snprintf(path, sizeof path, "%s/child.pid", state_directory);
+    if (file_read(path, 256, &text, NULL, NULL) < 0)
+        return;
+    if (sscanf(text, "%d %llu", &pid, &ticks) == 2 && pid > 1) {
+        /* the leader may be gone while its group lives on: the lock is held by somebody of it */
+        if (!proc_stat_read(pid, &stat) || stat.start_ticks == ticks)
+            (void)kill(-pid, SIGKILL);
+    }
+    free(text);
+}
+
+int child_end_orphans(const char *state_directory, int64_t timeout_ms, struct err *err)
+{
+    int64_t deadline = clock_mono_ms() + timeout_ms;
+    char path[PATH_SIZE];
+
+    snprintf(path, sizeof path, "%s/child.lock", state_directory);
+    while (file_lock_acquire(path, &lock_fd, err) < 0) {
+        if (err->code != ERR_CONFLICT)
+            return -1;
+        if (clock_mono_ms() > deadline)
+            return err_set(err, ERR_TIMEOUT,
+                           "a pg_basebackup, pg_rewind or initdb of an earlier agent still runs and "
+                           "holds %s: end it",
+                           path);
+        err_clear(err);
+        kill_orphan(state_directory);
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    }
+    return 0;
+}
