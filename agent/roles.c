@@ -29,7 +29,7 @@ struct roles_cache {
     size_t next;
 };
 
-struct role {
+struct login {
     char name[REPLICATION_NAME_SIZE];
     const char *attributes;
     const char *password; /* NULL: none */
@@ -75,10 +75,10 @@ static int run_sql(struct step_run *run, int deadline_ms, char *sql)
     return rc;
 }
 
-static struct role *add(struct role *roles, size_t *count, const char *name, const char *attributes,
+static struct login *add(struct login *roles, size_t *count, const char *name, const char *attributes,
                         const char *password, const char *grants)
 {
-    struct role *role = &roles[(*count)++];
+    struct login *role = &roles[(*count)++];
 
     OGEL_CHECK(*count <= ROLES_MAX);
     snprintf(role->name, sizeof role->name, "%s", name);
@@ -89,7 +89,7 @@ static struct role *add(struct role *roles, size_t *count, const char *name, con
 }
 
 static size_t list_roles(const struct step_run *run, const struct document_rules *rules,
-                         struct role roles[ROLES_MAX])
+                         struct login roles[ROLES_MAX])
 {
     const struct agent_config *config = run->hands->config;
     const struct durable *durable = &run->durable;
@@ -123,7 +123,7 @@ static int find_row(const struct pg_result *existing, const char *role)
     return -1;
 }
 
-static int create_role(struct step_run *run, const struct role *role, const char *quoted)
+static int create_role(struct step_run *run, const struct login *role, const char *quoted)
 {
     char *verifier = role->password ? scram_verifier(role->password) : NULL;
     char *sql;
@@ -138,7 +138,7 @@ static int create_role(struct step_run *run, const struct role *role, const char
 }
 
 static int ensure_role(struct step_run *run, const struct pg_result *existing,
-                       const struct role *role)
+                       const struct login *role)
 {
     int row = find_row(existing, role->name);
     char *quoted, *verifier;
@@ -163,7 +163,7 @@ static int ensure_role(struct step_run *run, const struct pg_result *existing,
 
 /* Roles of machines that have been replaced or declared destroyed. */
 static int drop_old(struct step_run *run, const struct pg_result *existing,
-                    const struct role *roles, size_t count)
+                    const struct login *roles, size_t count)
 {
     const struct agent_config *config = run->hands->config;
 
@@ -216,7 +216,7 @@ static int ensure_database(struct step_run *run, const struct document_rules *ru
 
 int step_roles(struct step_run *run)
 {
-    struct role roles[ROLES_MAX];
+    struct login roles[ROLES_MAX];
     struct document_rules *rules = xcalloc(1, sizeof *rules);
     struct pg_result *existing = NULL;
     struct pg_conn *conn = step_sql(run);
