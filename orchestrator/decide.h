@@ -33,10 +33,10 @@ struct decide_options {
 /* One node as this orchestrator sees it. Ages are AGE_NEVER when it never happened. */
 struct node_view {
     bool known;                 /* report is filled */
-    struct report report;       /* the last one received, however old */
+    struct report report;       /* the last one received, however old; while the node is reachable it holds, for a
+                                   change is answered at once. Only the ages in it are as old as it is */
     uint32_t report_age_ms;
-    bool reachable;             /* its last call was answered and the present one is not overdue; while it is
-                                   so, reports come at least every failure_timeout / 2 */
+    bool reachable;             /* its last call was answered and the present one is not overdue */
     bool refuses;               /* its last call was refused: nobody listens there */
     uint32_t unreachable_ms;    /* 0 while reachable */
     enum probe_verdict postgres;        /* own fresh connection; PROBE_PRIMARY only if a write went through too */

@@ -241,6 +241,7 @@ bool node_leads(const struct core *core, int32_t node)
 
     return core->facts.speaks[node] && core->facts.incumbent == node && report->leading &&
            report->grant.spent && report->grant.generation == core->facts.fact.generation &&
+           report->promise.generation == core->facts.fact.generation &&
            incarnation_equal(report->grant.incarnation, core->facts.fact.incarnation);
 }
 

@@ -55,10 +55,31 @@ static bool promotion_under_way(struct core *core, int32_t node)
     return true;
 }
 
+/* Neither leading nor in recovery: on its way down, or its guarantee was broken and it demotes.
+ * Where it has promised a higher generation, another orchestrator has it stopped, politely, and
+ * gets the time to go on from there. */
+static enum reason judge_stopping(struct core *core, int32_t node)
+{
+    const struct report *report = &core->view->nodes[node].report;
+    struct memory *memory = core->memory;
+    uint32_t timeout_ms = core->view->options.failure_timeout_ms;
+
+    if (report->promise.generation > core->facts.fact.generation) {
+        int64_t until_ms = core->view->now_ms + timeout_ms;
+
+        if (memory->wait_until_ms < until_ms && report->promise.proposer != core->view->proposer)
+            memory->wait_until_ms = until_ms;
+        timeout_ms = core->view->options.election_timeout_ms;
+    }
+    if (standing_for(core, &memory->suspect_since_ms, core->view->now_ms) >= timeout_ms)
+        return REASON_LEADER_NONE;
+    core_wake_at(core, memory->suspect_since_ms + timeout_ms);
+    return REASON_KEEP_WAITING;
+}
+
 static enum reason judge_stopped(struct core *core, int32_t node)
 {
     const struct report *report = &core->view->nodes[node].report;
-    uint32_t timeout_ms = core->view->options.failure_timeout_ms;
 
     if (promotion_under_way(core, node))
         return REASON_KEEP_WAITING;
@@ -72,12 +93,7 @@ static enum reason judge_stopped(struct core *core, int32_t node)
     }
     if (report->pg == PG_UP && report->in_recovery)
         return REASON_LEADER_IN_RECOVERY;
-    /* Neither leading nor in recovery: on its way down, or its guarantee was broken and it demotes.
-     */
-    if (standing_for(core, &core->memory->suspect_since_ms, core->view->now_ms) >= timeout_ms)
-        return REASON_LEADER_NONE;
-    core_wake_at(core, core->memory->suspect_since_ms + timeout_ms);
-    return REASON_KEEP_WAITING;
+    return judge_stopping(core, node);
 }
 
 static bool verdict_is_dead_silence(enum probe_verdict verdict)
@@ -127,18 +143,6 @@ static bool cut_off(const struct core *core, int32_t node)
     return true;
 }
 
-/* It has promised somebody a higher generation and is being stopped for it: that election decides,
- * if it is still alive. */
-static enum reason judge_deposed(struct core *core)
-{
-    uint32_t timeout_ms = core->view->options.election_timeout_ms;
-
-    if (standing_for(core, &core->memory->suspect_since_ms, core->view->now_ms) >= timeout_ms)
-        return REASON_LEADER_NONE;
-    core_wake_at(core, core->memory->suspect_since_ms + timeout_ms);
-    return REASON_KEEP_WAITING;
-}
-
 static enum reason judge_leading(struct core *core, int32_t node)
 {
     const struct node_view *view = &core->view->nodes[node];
@@ -148,8 +152,6 @@ static enum reason judge_leading(struct core *core, int32_t node)
     uint32_t local_ms = report->local_probe_failing_ms;
     bool suspect = false;
 
-    if (report->promise.generation > core->facts.fact.generation)
-        return judge_deposed(core);
     if (local_ms > 0) {
         local_ms = age_add(local_ms, view->report_age_ms);
         if (local_ms >= timeout_ms)
@@ -185,11 +187,12 @@ static enum reason judge_leading(struct core *core, int32_t node)
 
 /* --- its agent refuses or is silent --- */
 
-/* What the others' reports say of it. */
+/* What the others' reports say of it. A peer that answers tells at once when it loses sight of the
+ * leader, so what its report says is true now; only the ages in it are as old as the report. */
 struct witness {
-    bool linked; /* somebody reaches its agent, and its Postgres is not known to be bad */
-    uint32_t linked_age_ms; /* when it last did */
-    bool primary;           /* somebody found it out of recovery */
+    bool linked; /* somebody reaches its agent, and its Postgres was not seen to be bad since */
+    uint32_t linked_age_ms; /* when it last did, at the latest */
+    bool primary;           /* somebody found it out of recovery lately */
     uint32_t primary_age_ms;
 };
 
@@ -198,26 +201,34 @@ static uint32_t least(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+/* ELAPSED_MS: since the suspicion began. A bad verdict of long before says nothing. */
 static void witness_hear(struct witness *witness, const struct node_view *peer, int32_t node,
-                         uint32_t timeout_ms)
+                         uint32_t elapsed_ms, uint32_t timeout_ms)
 {
     const struct peer_view *view = &peer->report.peers[node];
     uint32_t agent_age_ms = age_add(view->agent_age_ms, peer->report_age_ms);
     uint32_t postgres_age_ms = age_add(view->postgres_age_ms, peer->report_age_ms);
-    bool agent_fine = view->agent_reachable && view->agent_age_ms < timeout_ms &&
-                      peer->report_age_ms < timeout_ms;
-    bool postgres_fresh = postgres_age_ms < timeout_ms;
-    bool postgres_bad = postgres_fresh && view->postgres != PROBE_PRIMARY &&
-                        view->postgres != PROBE_UNKNOWN;
+    bool postgres_bad = view->postgres != PROBE_PRIMARY && view->postgres != PROBE_UNKNOWN &&
+                        postgres_age_ms <= age_add(elapsed_ms, timeout_ms);
 
-    if (agent_fine && !postgres_bad) {
+    if (view->agent_reachable && !postgres_bad) {
         witness->linked = true;
         witness->linked_age_ms = least(witness->linked_age_ms, agent_age_ms);
     }
-    if (postgres_fresh && view->postgres == PROBE_PRIMARY) {
+    if (view->postgres == PROBE_PRIMARY && postgres_age_ms < timeout_ms) {
         witness->primary = true;
         witness->primary_age_ms = least(witness->primary_age_ms, postgres_age_ms);
     }
+}
+
+/* Receivers notice the end of their leader before anybody else does. */
+static bool anybody_streams(const struct core *core)
+{
+    for (int32_t i = 0; i < NODE_COUNT; i++) {
+        if (node_streams(core, i))
+            return true;
+    }
+    return false;
 }
 
 static enum reason judge_silent(struct core *core, int32_t node)
@@ -228,13 +239,14 @@ static enum reason judge_silent(struct core *core, int32_t node)
                                        core->view->now_ms - view->unreachable_ms);
     bool looked = view->postgres_age_ms <= elapsed_ms; /* since the suspicion began */
     bool fresh = looked && view->postgres_age_ms < timeout_ms;
+    uint32_t patience_ms = anybody_streams(core) ? timeout_ms / 4 : timeout_ms / 16;
     struct witness witness = {false, AGE_NEVER, false, AGE_NEVER};
 
-    core->plan->probe[node] = !looked || view->postgres_age_ms > timeout_ms / 4;
-    core_wake_at(core, core->view->now_ms + timeout_ms / 4);
+    core->plan->probe[node] = !looked || view->postgres_age_ms > patience_ms;
+    core_wake_at(core, core->view->now_ms + (looked ? patience_ms : timeout_ms / 16));
     for (int32_t i = 0; i < NODE_COUNT; i++) {
         if (i != node && node_answers(core, i))
-            witness_hear(&witness, &core->view->nodes[i], node, timeout_ms);
+            witness_hear(&witness, &core->view->nodes[i], node, elapsed_ms, timeout_ms);
     }
 
     /* Both refuse: at once, unless somebody got through even later than this refusal. */
@@ -242,18 +254,18 @@ static enum reason judge_silent(struct core *core, int32_t node)
         view->postgres_age_ms <= witness.linked_age_ms &&
         view->postgres_age_ms <= witness.primary_age_ms)
         return REASON_LEADER_REFUSES;
-    /* A good answer counts as a sign of life when it came well after the suspicion began. */
-    if (witness.linked && age_add(witness.linked_age_ms, timeout_ms / 2) <= elapsed_ms)
-        return REASON_KEEP_LINK_CUT;
     if ((fresh && view->postgres == PROBE_PRIMARY) ||
         (witness.primary && age_add(witness.primary_age_ms, timeout_ms / 2) <= elapsed_ms))
-        return REASON_KEEP_AGENT_DOWN;
+        return witness.linked && elapsed_ms >= timeout_ms ? REASON_KEEP_LINK_CUT
+                                                          : REASON_KEEP_AGENT_DOWN;
     if (elapsed_ms < timeout_ms) {
         core_wake_at(core, core->memory->suspect_since_ms + timeout_ms);
         return REASON_KEEP_WAITING;
     }
+    if (witness.linked)
+        return REASON_KEEP_LINK_CUT;
     /* A probe under way gets its time, too. */
-    if (witness.linked || witness.primary || (!looked && elapsed_ms < 2 * timeout_ms))
+    if (witness.primary || (!looked && elapsed_ms < 2 * timeout_ms))
         return REASON_KEEP_WAITING;
     return REASON_LEADER_SILENT;
 }
