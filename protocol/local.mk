@@ -11,6 +11,7 @@ libogproto_a_SOURCES = \
 unit_tests += \
 	tests/unit/test_codec \
 	tests/unit/test_document \
+	tests/unit/test_lineage \
 	tests/unit/test_names \
 	tests/unit/test_order
 

@@ -100,13 +100,13 @@ static void assert_members_are_fields(const char *tag, const json_t *json)
     types = fopen(path, "r");
     assert_non_null(types);
     while (fgets(line, sizeof(line), types) != NULL) {
-        char *end = strpbrk(line, ";[/"), *name;
+        char *end = strpbrk(line, ";[/*"), *name;
 
         if (strcmp(line, opening) == 0)
             inside = true;
         else if (inside && line[0] == '}')
             break;
-        else if (inside && end != NULL && *end != '/') {
+        else if (inside && end != NULL && *end != '/' && *end != '*') {
             *end = '\0';
             name = strrchr(line, ' ') + 1;
             if (strcmp(name, "cluster") == 0)
