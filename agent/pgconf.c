@@ -222,7 +222,8 @@ static void put_required(struct text *text, const struct pgconf *conf, const cha
     put_setting(text, "listen_addresses", conf->listen_addresses);
     put_setting_format(text, "port", "%u", (unsigned)conf->port);
     /* A list: double quotes keep blanks and commas. */
-    put_setting_format(text, "unix_socket_directories", "\"%s\"", conf->socket_dir);
+    const char *quote = strpbrk(conf->socket_dir, ", ") == NULL ? "" : "\"";
+    put_setting_format(text, "unix_socket_directories", "%s%s%s", quote, conf->socket_dir, quote);
     put_setting(text, "cluster_name", conf->cluster_name);
     put_setting_format(text, "wal_sender_timeout", "%dms", timeout_ms);
     put_setting_format(text, "wal_receiver_timeout", "%dms", timeout_ms);
