@@ -15,6 +15,7 @@ libogbase_a_SOURCES += \
 	base/mem.c base/mem.h \
 	base/notify.c base/notify.h \
 	base/opts.c base/opts.h \
+	base/pgconn.c base/pgconn.h \
 	base/prom.c base/prom.h \
 	base/rand.c base/rand.h \
 	base/resolve.c base/resolve.h \
@@ -22,7 +23,8 @@ libogbase_a_SOURCES += \
 	base/slotfile.c base/slotfile.h \
 	base/units.c base/units.h
 
-unit_tests += tests/unit/test_loop tests/unit/test_http tests/unit/test_http_client
+unit_tests += tests/unit/test_loop tests/unit/test_http tests/unit/test_http_client \
+	tests/unit/test_pgconn
 tests_unit_test_http_SOURCES = tests/unit/test_http.c tests/unit/http_fixture.h
 tests_unit_test_http_client_SOURCES = tests/unit/test_http_client.c tests/unit/http_fixture.h
 unit_tests += \
