@@ -40,3 +40,5 @@ bin_PROGRAMS += ogel-agent
 ogel_agent_SOURCES = agent/main.c
 ogel_agent_LDADD = libogagent.a libogreconcile.a libogproto.a libogbase.a $(BASE_LIBS)
 endif
+
+unit_tests += tests/unit/test_reconcile

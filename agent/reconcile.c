@@ -259,7 +259,7 @@ void reconcile(const struct inputs *in, struct step *step)
     }
     if (stand_down(in, step) || identity_learn(in, step) || identity_check_data(in, step) ||
         promise_admit(in, step) || identity_register(in, step) || identity_admit_peer(in, step) ||
-        child_results(in, step))
+        disown_primary(in, step) || child_results(in, step))
         return;
     by_role(in, step);
     if (step->kind != STEP_NONE)

@@ -73,22 +73,40 @@ bool position_read(const struct inputs *in, struct step *step)
     return choose(step, STEP_READ_POSITION, AGENT_REASON_READ_POSITION);
 }
 
-/* WAL on a timeline that this node never led nor followed was written by a primary nobody granted (somebody's
- * pg_promote()). It may bear the id of a generation that others granted meanwhile, so no history may be compared
- * with it and no vote rest on it: the copy is given up. */
-bool disown_wal(const struct inputs *in, struct step *step)
+static bool disown(const struct inputs *in, struct step *step)
 {
     struct durable next = *in->durable;
 
-    if (in->record_end.timeline <= in->durable->followed || in->record_end.timeline < FIRST_GENERATION ||
-        in->durable->marker != MARKER_NONE)
-        return false;
     next.complete = next.rewound = false;
     next.marker = MARKER_CLONE;
     next.marker_done = false;
     next.data_id = 0;
     next.floor = (struct position) {0};
     return choose_persist(step, &next, AGENT_REASON_NO_GRANT);
+}
+
+/* WAL on a timeline that this node never led nor followed was written by a primary nobody granted (somebody's
+ * pg_promote()). It may bear the id of a generation that others granted meanwhile, so no history may be compared
+ * with it and no vote rest on it: the copy is given up. */
+bool disown_wal(const struct inputs *in, struct step *step)
+{
+    if (in->record_end.timeline <= in->durable->followed || in->record_end.timeline < FIRST_GENERATION ||
+        in->durable->marker != MARKER_NONE)
+        return false;
+    return disown(in, step);
+}
+
+/* The same, seen while that primary runs: its own spent grant is all that makes one. */
+bool disown_primary(const struct inputs *in, struct step *step)
+{
+    const struct durable *d = in->durable;
+
+    if (!is_primary(in) || d->document.maintenance ||
+        (d->grant.spent && in->flushed.timeline <= d->grant.generation))
+        return false;
+    if (d->complete || d->rewound)
+        return disown(in, step);
+    return choose(step, STEP_KILL, AGENT_REASON_NO_GRANT);
 }
 
 bool role_fenced(const struct inputs *in, struct step *step)

@@ -124,6 +124,7 @@ static bool attach(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
     struct replication want = replication_attached(d);
+    enum agent_reason reason = d->complete ? AGENT_REASON_ATTACH : AGENT_REASON_ATTACH_UNCOUNTED;
     struct durable next = *d;
 
     if (d->followed < d->promise.generation) {
@@ -131,9 +132,8 @@ static bool attach(const struct inputs *in, struct step *step)
         return choose_persist(step, &next, AGENT_REASON_FOLLOWED);
     }
     if (!is_running(in))
-        return choose_start(in, step, &want, AGENT_REASON_ATTACH);
-    return replication_ensure(in, step, &want,
-                              d->complete ? AGENT_REASON_ATTACH : AGENT_REASON_ATTACH_UNCOUNTED);
+        return choose_start(in, step, &want, reason);
+    return replication_ensure(in, step, &want, reason);
 }
 
 /* Compares the history of the WAL that is there with the leader's, and goes the way it says. */

@@ -57,6 +57,7 @@ bool fence_shown(const struct inputs *in);
 bool position_read(const struct inputs *in, struct step *step);
 bool position_known(const struct inputs *in);
 bool disown_wal(const struct inputs *in, struct step *step);
+bool disown_primary(const struct inputs *in, struct step *step);
 bool role_fenced(const struct inputs *in, struct step *step);
 
 /* reconcile_lead.c */
