@@ -2,22 +2,19 @@
 """The bare floor of a failover: three plain PostgreSQL servers with the product's settings, N runs of the C program
 `floor`, medians as JSON. See floor.c for what is timed."""
 
-import argparse
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
 import os
 import shutil
 import signal
-import statistics
 import subprocess
-import sys
-import tempfile
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "integration"))
-import harness  # noqa: E402
-import procs    # noqa: E402
+import benchlib
+import harness
+import procs
 
 # What a node of the product runs with, as far as it matters to a failover.
 SETTINGS = {
@@ -132,27 +129,25 @@ class Plain:
                 p.reap()
 
 
-def summary(values):
-    return {"median": round(statistics.median(values), 1), "min": round(min(values), 1),
-            "max": round(max(values), 1), "runs": len(values)}
+@contextlib.contextmanager
+def plain(root):
+    servers = Plain(os.path.join(root, "plain"))
+    try:
+        servers.create()
+        yield servers
+    finally:
+        servers.close()
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__)
+    p = benchlib.parser(__doc__)
     p.add_argument("--runs", type=int, default=20)
-    p.add_argument("--build", help="where tests/bench/floor was built (default: the source tree)")
     args = p.parse_args()
     harness.use_build(args.build)
-    root = tempfile.mkdtemp(prefix="ogel-floor-")
-    plain = Plain(root)
-    try:
-        plain.create()
-        runs = [plain.run_once() for _ in range(args.runs)]
-        print(json.dumps({key: summary([r[key] for r in runs])
-                          for key in ("detach_ms", "promote_ms", "total_ms")}))
-    finally:
-        plain.close()
-        shutil.rmtree(root, ignore_errors=True)
+    with benchlib.scratch("floor") as root, plain(root) as servers:
+        runs = [servers.run_once() for _ in range(args.runs)]
+    benchlib.report(args, {key: benchlib.summary([r[key] for r in runs])
+                           for key in ("detach_ms", "promote_ms", "total_ms")})
 
 
 if __name__ == "__main__":

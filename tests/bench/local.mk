@@ -8,4 +8,5 @@ tests_bench_floor_LDADD = $(LIBPQ_LIBS)
 .PHONY: bench-tools
 bench-tools: tests/bench/writer tests/bench/floor
 
-EXTRA_DIST += tests/bench/floor.py
+EXTRA_DIST += tests/bench/benchlib.py tests/bench/connect.py tests/bench/failover.py \
+	tests/bench/floor.py tests/bench/idle.py tests/bench/tps.py

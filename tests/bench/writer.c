@@ -84,9 +84,10 @@ static void record(const struct value *v, char verdict, const PGconn *conn)
 
     pthread_mutex_lock(&out_lock);
     if (verdict == 'A') {
-        if (last_ack_ns != 0 && at - last_ack_ns > longest_gap_ns)
+        if (last_ack_ns != 0 && at > last_ack_ns && at - last_ack_ns > longest_gap_ns)
             longest_gap_ns = at - last_ack_ns;
-        last_ack_ns = at;
+        if (at > last_ack_ns)
+            last_ack_ns = at;
     }
     counts[verdict == 'A' ? 0 : verdict == 'W' ? 1 : verdict == 'E' ? 2 : 3]++;
     fprintf(opt.out, "%d %llu %llu %llu %c %s:%s\n", v->writer, (unsigned long long)v->sequence,
@@ -293,6 +294,7 @@ static void racer_steer(struct racer *r)
         if (now < r->pause_until_ns)
             return;
         lane_write(mine, r);
+        now = now_ns();         /* not before since_ns */
     }
     if (mine && mine->state == LANE_WRITING && now - mine->since_ns < (uint64_t)opt.stall_ms * ms)
         return;

@@ -39,8 +39,8 @@ class Writer:
         env = procs.clean_env(PGPASSWORD=cluster.password("owner"))
         self.popen = subprocess.Popen(cluster.client_enter() + argv, stdout=subprocess.PIPE, text=True,
                                       env=env, start_new_session=True)
-        self.first = str(Writer.count * 1000)
         self.summary = None
+        procs.wait(lambda: os.path.exists(self.out), 10, "the writer has started")
 
     def __enter__(self):
         return self
@@ -54,7 +54,7 @@ class Writer:
             self.popen.terminate()
             try:
                 out, _ = self.popen.communicate(timeout=30)
-                self.summary = json.loads(out)
+                self.summary = json.loads(out) if out else {"exit": self.popen.returncode}
             except subprocess.TimeoutExpired:
                 self.popen.kill()
                 self.popen.communicate()

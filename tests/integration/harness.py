@@ -360,7 +360,7 @@ class Cluster:
         return self.orchestrators[orchestrator].api.post(f"/v1/clusters/{self.name}/{what}", body,
                                                          **{"timeout": 60, **kw})
 
-    def command(self, what, body=None, want=(200, 202), **kw):
+    def command(self, what, body=None, want=(200,), **kw):
         reply = self.post(what, body, **kw)
         assert reply.status in want, f"{what} {body}: {reply}"
         return reply
@@ -372,7 +372,7 @@ class Cluster:
         return self.command("failover", {"target": target.id} if target else {}, **kw)
 
     def maintenance(self, on, **kw):
-        return self.command("maintenance", {"maintenance": on}, **kw)
+        return self.command("maintenance", {"enabled": on}, **kw)
 
     def settings(self, values, **kw):
         return self.command("settings", {"settings": values}, **kw)
@@ -382,10 +382,12 @@ class Cluster:
 
     def init(self):
         def ask():
-            reply = self.post("init", self.document)
-            assert reply.status in (200, 202), reply
+            reply = self.post("init")
+            assert reply.status == 200, reply
             return reply
-        return wait(ask, 20, "init is accepted")
+        wait(ask, 20, "init is accepted")
+        if self.document:
+            wait(lambda: self.command("settings", self.document), 20, "the document is changed")
 
     def bring_up(self):
         if self.how:

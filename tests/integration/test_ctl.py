@@ -1,6 +1,7 @@
 """ogelctl, as a person or a script uses it."""
 
 import json
+import os
 import subprocess
 import time
 
@@ -126,7 +127,6 @@ def test_ctl__node_reinit__clones_anew(c):
     with open(f"{n.data}/marker_of_the_test", "w") as f:
         f.write("x")
     c.ctl("node", "reinit", n.id, "--yes", timeout=90)
-    import os
     wait(lambda: not os.path.exists(f"{n.data}/marker_of_the_test"), 60, "the old data is gone")
     c.wait_healthy(60)
 
@@ -140,7 +140,6 @@ def test_ctl__node_reinit_of_the_leader__is_refused(c):
 @deadline(120)
 def test_ctl__fenced_node__does_not_acknowledge_and_is_no_candidate(c):
     n = c.followers()[0]
-    other = next(m for m in c.followers() if m is not n)
     c.ctl("node", "fence", n.id, "--yes")
     try:
         leader = c.leader()
@@ -150,7 +149,6 @@ def test_ctl__fenced_node__does_not_acknowledge_and_is_no_candidate(c):
     finally:
         c.ctl("node", "unfence", n.id, "--yes")
     c.wait_healthy()
-    assert other
 
 
 def test_ctl__events__are_listed_and_followed(c):
