@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/conf.h"
+#include "base/roff.h"
 
 #define WIDTH 96
 
@@ -160,21 +161,6 @@ void conf_print_sample(FILE *out, const struct opt *table)
 
 /* --- help and manual ------------------------------------------------------------------------ */
 
-static void print_roff(FILE *out, const char *text)
-{
-    /* A leading dot or quote would be a request, a bare hyphen becomes a typographic one. */
-    if (*text == '.' || *text == '\'')
-        fputs("\\&", out);
-    for (; *text != '\0'; text++) {
-        if (*text == '\\')
-            fputs("\\e", out);
-        else if (*text == '-')
-            fputs("\\-", out);
-        else
-            fputc(*text, out);
-    }
-}
-
 static void print_table(FILE *out, const struct opt *table, const char *prefix, bool roff)
 {
     for (const struct opt *opt = table; opt->name != NULL; opt++) {
@@ -183,9 +169,9 @@ static void print_table(FILE *out, const struct opt *table, const char *prefix, 
         snprintf(name, sizeof(name), "%s%s", prefix, opt->name);
         if (roff) {
             fputs(".TP\n\\fB", out);
-            print_roff(out, name);
+            roff_text(out, name);
             fputs("\\fR\n", out);
-            print_roff(out, text);
+            roff_text(out, text);
             fputc('\n', out);
         } else {
             fprintf(out, "  %s\n", name);

@@ -19,6 +19,7 @@ libogbase_a_SOURCES += \
 	base/prom.c base/prom.h \
 	base/rand.c base/rand.h \
 	base/resolve.c base/resolve.h \
+	base/roff.c base/roff.h \
 	base/secret.c base/secret.h \
 	base/slotfile.c base/slotfile.h \
 	base/units.c base/units.h

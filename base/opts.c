@@ -2,9 +2,11 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/roff.h"
 
 static const struct {
     struct option option;
@@ -44,8 +46,12 @@ static void print_man(const struct opts_program *program)
     for (const char *at = program->description; *at != '\0';) {
         const char *end = strstr(at, "\n\n");
         size_t len = end != NULL ? (size_t)(end - at) : strlen(at);
+        char *paragraph = xstrndup(at, len);
 
-        printf(".PP\n%.*s\n", (int)len, at);
+        printf(".PP\n");
+        roff_text(stdout, paragraph);
+        printf("\n");
+        free(paragraph);
         at += len;
         at += strspn(at, "\n");
     }
@@ -54,7 +60,9 @@ static void print_man(const struct opts_program *program)
         printf(".TP\n\\fB\\-\\-%s\\fR", options[i].option.name);
         if (options[i].argument != NULL)
             printf(" \\fI%s\\fR", options[i].argument);
-        printf("\n%s\n", options[i].help);
+        printf("\n");
+        roff_text(stdout, options[i].help);
+        printf("\n");
     }
     printf(".SH CONFIGURATION\nThe file is YAML. Durations have a unit (ms, s, min, h, d), sizes "
            "too (B, kB, MB, GB, TB).\n");
