@@ -182,14 +182,18 @@ class Node(Part):
         self.data = os.path.join(self.dir, "data")
         self.port, self.agent_port = (procs.free_port(), procs.free_port()) if machine is None else (5432, 7432)
 
+    def seen(self, path):
+        """A path of this machine, also where it has mounts of its own."""
+        return f"/proc/{self.machine.holder.pid}/root{path}" if self.machine else path
+
     @property
     def server(self):
         return f"{self.host}:{self.port}"
 
     def postmaster_pid(self):
         """Proven by its working directory: a stale pid file may name anybody."""
-        pid = int(open(f"{self.data}/postmaster.pid").readline())
-        if pid not in procs.pids_in(self.data):
+        pid = int(open(f"{self.seen(self.data)}/postmaster.pid").readline())
+        if pid not in procs.pids_in(self.seen(self.data)):
             raise ProcessLookupError(f"{self.id}: postmaster.pid names {pid}, which is not its postmaster")
         return pid
 
@@ -197,7 +201,7 @@ class Node(Part):
         """Agent, everything it started, everything that works in its data directory."""
         agent = self.process.pid if self.process.running() else None
         own_pids = [agent] + procs.descendants(agent) if agent else []
-        return list(dict.fromkeys(own_pids + procs.pids_in(self.data)))
+        return list(dict.fromkeys(own_pids + procs.pids_in(self.seen(self.data))))
 
     def kill_postmaster(self):
         os.kill(self.postmaster_pid(), signal.SIGKILL)

@@ -289,7 +289,8 @@ static void agent_lead(struct agent *agent)
         report->standbys[i].attached = true;
         report->standbys[i].streaming = true;
         report->standbys[i].counted = peer->report.complete;
-        if (!peer->report.complete)
+        /* Nobody waits for what earlier leaders wrote: only its own entries are acknowledged. */
+        if (!peer->report.complete || last_timeline(peer) != report->grant.generation)
             continue;
         report->accepts_writes = true;
         for (uint32_t j = storm.acked_length; j < peer->length; j++) {
@@ -404,6 +405,20 @@ static void orchestrator_look(int who)
     }
 }
 
+/* Now and then an operator wants something; the shell offers it until it is settled or too late. */
+static void operator_tick(struct view *view, const struct plan *plan)
+{
+    struct request *request = &view->request;
+
+    if (plan->request_settled || dice(200) == 0)
+        memset(request, 0, sizeof(*request));
+    if (storm.calm || request->kind != REQUEST_NONE || dice(300) != 0)
+        return;
+    request->id = 1 + dice(UINT32_MAX);
+    request->kind = dice(2) == 0 ? REQUEST_FAILOVER : REQUEST_SWITCHOVER;
+    request->target = (int32_t)dice(NODE_COUNT + 1) - 1;
+}
+
 static void orchestrator_tick(int who)
 {
     struct view *view = &storm.views[who];
@@ -416,6 +431,7 @@ static void orchestrator_tick(int who)
     view->chance = dice(UINT32_MAX);
     decide(view, plan);
     view->memory = plan->memory;
+    operator_tick(view, plan);
     for (int32_t i = 0; i < NODE_COUNT; i++) {
         if (plan->send[i] && storm.reach[who][i])
             send(&plan->message[i]);
