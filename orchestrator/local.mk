@@ -5,7 +5,7 @@ libogdecide_a_SOURCES = orchestrator/decide.h orchestrator/reasons.def orchestra
 	orchestrator/ballot.c orchestrator/elect.c orchestrator/birth.c orchestrator/request.c \
 	orchestrator/message.c orchestrator/status.c
 
-unit_tests += tests/unit/test_decide tests/unit/test_golden_decide
+unit_tests += tests/unit/test_decide tests/unit/test_decide_storm tests/unit/test_golden_decide
 tests_unit_test_decide_SOURCES = tests/unit/test_decide.c \
 	tests/unit/decide_scene.c tests/unit/decide_scene.h
 tests_unit_test_golden_decide_SOURCES = tests/unit/test_golden_decide.c \

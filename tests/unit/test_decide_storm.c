@@ -1,7 +1,8 @@
 /*
- * Two orchestrators and three model agents in a storm: lost, late and repeated messages, crashes, cut links. The agents
- * obey desired_admit() and keep the order of the rules, the rest of them is a few lines. Checked: one leader per
- * generation, no acknowledged entry missing on a later leader, and a writable cluster once the storm is over.
+ * Two orchestrators and three model agents in a storm: lost, late and repeated messages, crashes,
+ * cut links. The agents obey desired_admit() and keep the order of the rules, the rest of them is a
+ * few lines. Checked: one leader per generation, no acknowledged entry missing on a later leader,
+ * and a writable cluster once the storm is over.
  *
  * OGEL_STORM_SEED=n replays one seed, OGEL_STORM_SEEDS=n tries so many.
  */
@@ -315,10 +316,10 @@ static void agent_see_peers(struct agent *agent)
         view->agent_reachable = reached && peer->up;
         view->agent_age_ms = view->agent_reachable ? 0 : view->agent_age_ms + TICK_MS;
         view->postgres_age_ms = 0;
-        view->postgres = !reached                  ? PROBE_SILENT
-                         : !peer->pg               ? PROBE_REFUSED
+        view->postgres = !reached                   ? PROBE_SILENT
+                         : !peer->pg                ? PROBE_REFUSED
                          : peer->report.in_recovery ? PROBE_STANDBY
-                                                   : PROBE_PRIMARY;
+                                                    : PROBE_PRIMARY;
     }
 }
 
@@ -394,10 +395,10 @@ static void orchestrator_look(int who)
             node->report = agent->report;
         }
         node->postgres_age_ms = 0;
-        node->postgres = !reached                   ? PROBE_SILENT
-                         : !agent->pg               ? PROBE_REFUSED
+        node->postgres = !reached                    ? PROBE_SILENT
+                         : !agent->pg                ? PROBE_REFUSED
                          : agent->report.in_recovery ? PROBE_STANDBY
-                                                    : PROBE_PRIMARY;
+                                                     : PROBE_PRIMARY;
         if (node->postgres == PROBE_PRIMARY || node->postgres == PROBE_STANDBY)
             node->postgres_failing_ms = 0;
         else
