@@ -18,6 +18,7 @@ libogbase_a_SOURCES += \
 	base/pgconn.c base/pgconn.h \
 	base/prom.c base/prom.h \
 	base/rand.c base/rand.h \
+	base/redis.c base/redis.h \
 	base/resolve.c base/resolve.h \
 	base/roff.c base/roff.h \
 	base/secret.c base/secret.h \
@@ -25,7 +26,7 @@ libogbase_a_SOURCES += \
 	base/units.c base/units.h
 
 unit_tests += tests/unit/test_loop tests/unit/test_http tests/unit/test_http_client \
-	tests/unit/test_pgconn
+	tests/unit/test_pgconn tests/unit/test_redis
 tests_unit_test_http_SOURCES = tests/unit/test_http.c tests/unit/http_fixture.h
 tests_unit_test_http_client_SOURCES = tests/unit/test_http_client.c tests/unit/http_fixture.h
 unit_tests += \
