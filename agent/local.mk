@@ -35,6 +35,17 @@ libogagent_a_SOURCES += \
 	agent/proc.c \
 	agent/proc.h
 
+unit_tests += tests/unit/test_pgconf tests/unit/test_pgdata tests/unit/test_proc
+tests_unit_test_pgconf_LDADD = libogagent.a $(LDADD)
+tests_unit_test_pgdata_LDADD = libogagent.a $(LDADD)
+tests_unit_test_proc_LDADD = libogagent.a $(LDADD)
+
+# Against real servers, as an unprivileged user: run by ./runtests, not by `make check`.
+if HAVE_CMOCKA
+check_PROGRAMS += tests/integration/test_postgres_layer
+endif
+tests_integration_test_postgres_layer_LDADD = libogagent.a $(LDADD)
+
 if HAVE_AGENT
 bin_PROGRAMS += ogel-agent
 ogel_agent_SOURCES = agent/main.c

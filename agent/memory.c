@@ -100,7 +100,7 @@ void memory_plan_make(uint64_t available_bytes, unsigned percent, unsigned max_c
                       struct memory_plan *plan)
 {
     OGEL_CHECK(percent >= 1 && percent <= 100 && max_connections > 0);
-    uint64_t budget = available_bytes / 100 * percent;
+    uint64_t budget = available_bytes * percent / 100;
     plan->available_bytes = available_bytes;
     plan->percent = percent;
     plan->shared_buffers_bytes = clamp(budget / 4, 16 * MIB, 16 * GIB);
