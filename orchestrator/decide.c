@@ -90,7 +90,7 @@ static void elect_if_possible(struct core *core, enum reason why, int32_t target
         core_stance(core, REASON_KEEP_BACKOFF, core->facts.incumbent);
         core_wake_at(core, backoff_end_ms);
     } else if (core->view->now_ms < memory->wait_until_ms) {
-        core_stance(core, REASON_KEEP_WAITING, core->facts.incumbent);
+        core_stance(core, REASON_KEEP_RIVAL, core->facts.incumbent);
         core_wake_at(core, memory->wait_until_ms);
     } else {
         election_open(core, why, target);

@@ -270,6 +270,13 @@ static enum reason judge_silent(struct core *core, int32_t node)
     return REASON_LEADER_SILENT;
 }
 
+/* A machine without any data stands in its place. */
+static bool was_emptied(const struct node_view *node)
+{
+    return node->known && node->reachable && node->report.pg == PG_ABSENT &&
+           cluster_id_is_none(&node->report.cluster);
+}
+
 enum reason leader_judge(struct core *core)
 {
     int32_t node = core->facts.incumbent;
@@ -277,6 +284,8 @@ enum reason leader_judge(struct core *core)
 
     if (node == NODE_NONE)
         reason = REASON_LEADER_NONE;
+    else if (was_emptied(&core->view->nodes[node]))
+        return REASON_LEADER_EXITED;
     else if (!node_answers(core, node))
         return judge_silent(core, node);
     else if (node_leads(core, node))

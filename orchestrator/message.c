@@ -53,6 +53,8 @@ static void ask_birth(struct core *core, int32_t node)
     struct promise promise = {core->memory->generation, core->view->proposer};
     struct desired *message;
 
+    if (!core->view->nodes[node].reachable)
+        return;
     if (promise_equal(report->promise, promise) && report->birth_promised &&
         cluster_id_equal(&report->cluster, &core->memory->cluster))
         return;

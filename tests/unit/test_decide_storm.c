@@ -56,6 +56,7 @@ struct storm {
     uint64_t random;
     int64_t now_ms;
     bool calm;
+    int32_t dead; /* for good, once the storm is over; or NODE_NONE */
     struct agent agents[NODE_COUNT];
     bool link[NODE_COUNT][NODE_COUNT];
     bool reach[ORCHESTRATORS][NODE_COUNT];
@@ -533,6 +534,10 @@ static void calm_down(void)
         if (!storm.alive[who])
             orchestrator_restart(who);
     }
+    if (storm.dead != NODE_NONE) {
+        crash_postgres(&storm.agents[storm.dead]);
+        storm.agents[storm.dead].up = false;
+    }
 }
 
 static bool is_whole(void)
@@ -540,10 +545,23 @@ static bool is_whole(void)
     for (int who = 0; who < ORCHESTRATORS; who++) {
         const struct plan *plan = &storm.plans[who];
 
-        if (!plan->writable || !plan->failover_possible || plan->blocker_count > 0)
+        if (!plan->writable)
+            return false;
+        if (storm.dead == NODE_NONE && (!plan->failover_possible || plan->blocker_count > 0))
             return false;
     }
     return true;
+}
+
+/* Without the third, a rewound node that is ahead blocks for good: only an operator can answer for
+ * the rest. */
+static bool lacks_data(void)
+{
+    for (int32_t i = 0; i < NODE_COUNT; i++) {
+        if (i != storm.dead && !storm.agents[i].report.complete)
+            return storm.dead != NODE_NONE;
+    }
+    return false;
 }
 
 static void tick(void)
@@ -561,6 +579,9 @@ static int run(uint64_t seed)
     int ticks = 0;
 
     begin(seed);
+    storm.dead = (int32_t)dice(2 * NODE_COUNT) - NODE_COUNT;
+    if (storm.dead < 0)
+        storm.dead = NODE_NONE;
     for (int i = 0; i < STORM_TICKS; i++) {
         if (dice(12) == 0)
             trouble();
@@ -568,7 +589,9 @@ static int run(uint64_t seed)
     }
     calm_down();
     while (!is_whole()) {
-        if (++ticks > CALM_TICKS)
+        if (++ticks > CALM_TICKS && lacks_data())
+            return 0;
+        if (ticks > CALM_TICKS)
             violated("not whole again", storm.plans[0].leader, storm.plans[0].generation);
         tick();
     }
