@@ -7,6 +7,9 @@ if ENABLE_FUZZERS
 noinst_PROGRAMS += $(fuzzers)
 endif
 
+.PHONY: fuzzers
+fuzzers: $(fuzzers)
+
 include tests/bench/local.mk
 
 # Real servers: run by ./runtests, not by `make check`.
