@@ -3,6 +3,8 @@
 #
 # Man pages and sample files are what the programs print; `make docs` writes them, `make lint` compares.
 
+dist_doc_DATA += docs/architecture.md docs/protocol.md
+
 .PHONY: docs
 docs: $(bin_PROGRAMS)
 	$(AM_V_at)$(MKDIR_P) $(srcdir)/docs/man

@@ -86,19 +86,27 @@ static struct desired full_desired(void)
     return d;
 }
 
+static FILE *open_source(const char *name)
+{
+    const char *srcdir = getenv("srcdir");
+    char path[1024];
+    FILE *file;
+
+    snprintf(path, sizeof(path), "%s/%s", srcdir != NULL ? srcdir : ".", name);
+    file = fopen(path, "r");
+    assert_non_null(file);
+    return file;
+}
+
 /* The members of struct TAG as types.h declares them, one a line; each must be a field of JSON. */
 static void assert_members_are_fields(const char *tag, const json_t *json)
 {
-    const char *srcdir = getenv("srcdir");
-    char path[1024], line[256], opening[64];
+    FILE *types = open_source("protocol/types.h");
+    char line[256], opening[64];
     unsigned members = 0;
     bool inside = false;
-    FILE *types;
 
-    snprintf(path, sizeof(path), "%s/protocol/types.h", srcdir != NULL ? srcdir : ".");
     snprintf(opening, sizeof(opening), "struct %s {\n", tag);
-    types = fopen(path, "r");
-    assert_non_null(types);
     while (fgets(line, sizeof(line), types) != NULL) {
         char *end = strpbrk(line, ";[/*"), *name;
 
@@ -191,7 +199,7 @@ static void test_desired__encoded_and_decoded__is_the_same(void **state)
     json_decref(json);
 }
 
-static void test_desired__as_text__is_what_the_docs_show(void **state)
+static void test_desired__as_text__has_this_form(void **state)
 {
     struct desired desired = full_desired();
     json_t *json = desired_to_json(&desired);
@@ -213,6 +221,34 @@ static void test_desired__as_text__is_what_the_docs_show(void **state)
               "\"document_version\":{\"generation\":4,\"counter\":3}}");
     free(text);
     json_decref(json);
+}
+
+/* docs/protocol.md shows one message: a follower's, with every field there is. */
+static void test_desired__example_in_the_docs__is_one(void **state)
+{
+    FILE *docs = open_source("docs/protocol.md");
+    char line[1024], text[4096] = "";
+    struct desired desired;
+    struct err err = {0};
+    bool inside = false;
+    json_t *json, *again;
+
+    (void)state;
+    while (fgets(line, sizeof(line), docs) != NULL) {
+        if (inside && strcmp(line, "```\n") == 0)
+            break;
+        if (inside)
+            strncat(text, line, sizeof(text) - strlen(text) - 1);
+        inside = inside || strcmp(line, "```json\n") == 0;
+    }
+    fclose(docs);
+    assert_int_equal(json_parse_bounded(text, strlen(text), 16, &json, &err), 0);
+    assert_int_equal(desired_from_json(json, &desired, &err), 0);
+    assert_int_equal(desired.role, ROLE_FOLLOWER);
+    again = desired_to_json(&desired);
+    assert_true(json_equal(json, again));
+    json_decref(json);
+    json_decref(again);
 }
 
 static void assert_text_refused(const char *text, const char *expected)
@@ -447,7 +483,8 @@ int main(void)
         cmocka_unit_test(test_codec__every_member_of_the_types__is_a_field),
         cmocka_unit_test(test_report__encoded_and_decoded__is_the_same),
         cmocka_unit_test(test_desired__encoded_and_decoded__is_the_same),
-        cmocka_unit_test(test_desired__as_text__is_what_the_docs_show),
+        cmocka_unit_test(test_desired__as_text__has_this_form),
+        cmocka_unit_test(test_desired__example_in_the_docs__is_one),
         cmocka_unit_test(test_report__no_object_or_no_protocol__is_refused),
         cmocka_unit_test(test_report__another_protocol__is_refused_before_anything_else),
         cmocka_unit_test(test_report__bad_field__is_named_with_its_place),
