@@ -163,6 +163,9 @@ static void watch_healthy_leader(struct core *core)
     struct memory *memory = core->memory;
 
     if (memory->adopted_generation != core->facts.fact.generation) {
+        /* A failover by another orchestrator counts for the back-off like an own one. */
+        if (memory->adopted_generation != 0)
+            memory->last_failover_ms = core->view->now_ms;
         memory->adopted_generation = core->facts.fact.generation;
         core_event(core, REASON_FOLLOW_READOPT, core->facts.incumbent, memory->adopted_generation);
     }

@@ -117,12 +117,18 @@ static bool frozen_to_all(const struct core *core, int32_t node)
     return witnesses > 0 && verdict_is_dead_silence(core->view->nodes[node].postgres);
 }
 
-static bool follower_cut_off(const struct core *core, int32_t node)
+/* Told to follow, up, and nothing but the way is missing: WAL of its own would first have to be
+ * rewound. */
+static bool follower_cut_off(const struct core *core, int32_t node, int32_t leader)
 {
     const struct report *report = &core->view->nodes[node].report;
+    const struct lineage *lineage = &core->view->nodes[leader].report.lineage;
+    struct position end = {report->timeline, report->flush_lsn};
+    struct position fork;
 
     return node_may_lead(core, node) && report->pg == PG_UP && report->role == ROLE_FOLLOWER &&
-           leadership_equal(&report->leader, &core->facts.fact) && !report->receiver.streaming;
+           leadership_equal(&report->leader, &core->facts.fact) && !report->receiver.streaming &&
+           lineage_fork(&report->lineage, end, lineage, &fork) != FORK_DIVERGED;
 }
 
 /* Both others are ready to stream, reach each other, and neither gets anything from this leader. */
@@ -133,7 +139,7 @@ static bool cut_off(const struct core *core, int32_t node)
     for (int32_t i = 0; i < NODE_COUNT; i++) {
         if (i == node)
             continue;
-        if (report->standbys[i].streaming || !follower_cut_off(core, i))
+        if (report->standbys[i].streaming || !follower_cut_off(core, i, node))
             return false;
         for (int32_t j = 0; j < NODE_COUNT; j++) {
             if (j != i && j != node && !core->view->nodes[i].report.peers[j].agent_reachable)

@@ -2,8 +2,8 @@
  * A cluster on a stage: a view for decide() that tests change by hand, with agents that obey when
  * told to.
  */
-#ifndef OGEL_TESTS_DECIDE_SCENE_H
-#define OGEL_TESTS_DECIDE_SCENE_H
+#ifndef OGEL_TESTS_UNIT_DECIDE_SCENE_H
+#define OGEL_TESTS_UNIT_DECIDE_SCENE_H
 
 #include "orchestrator/decide.h"
 

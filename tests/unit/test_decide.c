@@ -458,6 +458,52 @@ static void test_failover__override__replaces_a_stuck_election(void **state)
     assert_int_equal(scene.plan.message[N2].destroyed_number[N1], 1);
 }
 
+/* Neither can stream, for each has WAL of its own that has to go first: no fault of the leader's.
+ */
+static void test_leader__followers_diverged__is_not_cut_off(void **state)
+{
+    struct scene scene;
+
+    (void)state;
+    for (int diverged = 0; diverged < 2; diverged++) {
+        scene_init(&scene);
+        scene_healthy(&scene, N1, 5);
+        for (int32_t i = 0; i < NODE_COUNT; i++) {
+            struct report *report = &scene.view.nodes[i].report;
+
+            report->lineage.count = i == N1 ? 2 : 1;
+            report->lineage.begin[0] = (struct position){4, 0x100};
+            report->lineage.begin[1] = (struct position){5, diverged ? 0x800 : 0x2000};
+            report->timeline = i == N1 ? 5 : 4;
+            if (i != N1)
+                scene_cut(&scene, i);
+        }
+        for (int i = 0; i < 3; i++) {
+            scene_advance(&scene, 600);
+            scene_decide(&scene);
+        }
+        assert_int_equal(scene.plan.memory.phase, diverged ? PHASE_IDLE : PHASE_PROMISING);
+    }
+}
+
+static void test_backoff__failover_of_another_orchestrator__counts(void **state)
+{
+    struct scene scene;
+
+    (void)state;
+    scene_init(&scene);
+    scene_healthy(&scene, N1, 5);
+    scene_decide(&scene);
+    scene_healthy(&scene, N2, 6);
+    scene_decide(&scene);
+    scene.view.nodes[N2].report.local_probe_failing_ms = 2000;
+    scene_decide(&scene);
+    assert_true(scene_has_event(&scene, REASON_KEEP_BACKOFF));
+    scene_advance(&scene, 10000);
+    scene_decide(&scene);
+    assert_true(scene_has_event(&scene, REASON_LEADER_PROBE_FAILS));
+}
+
 static void test_reasons__codes_are_unique(void **state)
 {
     (void)state;
@@ -495,6 +541,8 @@ int main(void)
         cmocka_unit_test(test_birth__never_without_a_command),
         cmocka_unit_test(test_request__settled__is_not_served_twice),
         cmocka_unit_test(test_failover__override__replaces_a_stuck_election),
+        cmocka_unit_test(test_leader__followers_diverged__is_not_cut_off),
+        cmocka_unit_test(test_backoff__failover_of_another_orchestrator__counts),
         cmocka_unit_test(test_reasons__codes_are_unique),
     };
 
