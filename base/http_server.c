@@ -665,7 +665,7 @@ static int start_daemon(struct http_server *server, int listen_fd, struct err *e
         {MHD_OPTION_CONNECTION_LIMIT, config->connections_max + SPARE_CONNECTIONS, NULL},
         {MHD_OPTION_PER_IP_CONNECTION_LIMIT, config->connections_per_peer_max, NULL},
         /* The request's header, its index, and the answer's header share it. */
-        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)(2 * config->header_max_bytes + 8192), NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)(config->header_max_bytes + 8192), NULL},
         {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
         {MHD_OPTION_END, 0, NULL}};
 

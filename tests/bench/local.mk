@@ -5,8 +5,13 @@ tests_bench_writer_LDADD = $(LIBPQ_LIBS)
 tests_bench_floor_SOURCES = tests/bench/floor.c
 tests_bench_floor_LDADD = $(LIBPQ_LIBS)
 
+noinst_PROGRAMS += tests/bench/http_floor tests/bench/http_load
+tests_bench_http_floor_SOURCES = tests/bench/http_floor.c
+tests_bench_http_floor_LDADD = libogbase.a $(MICROHTTPD_LIBS) $(JANSSON_LIBS) $(EVENT_LIBS) $(CRYPTO_LIBS)
+tests_bench_http_load_SOURCES = tests/bench/http_load.c
+
 .PHONY: bench-tools
-bench-tools: tests/bench/writer tests/bench/floor
+bench-tools: tests/bench/writer tests/bench/floor tests/bench/http_floor tests/bench/http_load
 
 EXTRA_DIST += tests/bench/benchlib.py tests/bench/connect.py tests/bench/failover.py \
 	tests/bench/floor.py tests/bench/idle.py tests/bench/tps.py
