@@ -53,9 +53,12 @@ def use_build(directory):
 
 
 def tool(name):
+    """A program of the build; what `make` alone does not build (check programs) is built now."""
     path = os.path.join(BUILD, name)
+    if not os.access(path, os.X_OK) and os.path.exists(os.path.join(BUILD, "Makefile")):
+        subprocess.run(["make", "-s", "-C", BUILD, name], check=True, stdout=subprocess.DEVNULL)
     if not os.access(path, os.X_OK):
-        raise FileNotFoundError(f"{path} is not built (make; --build DIR says where)")
+        raise FileNotFoundError(f"{path} is not built (--build DIR says where to look)")
     return path
 
 

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -111,6 +112,43 @@ class Runner:
         return f"{self.passed} passed, {self.failed} failed{skipped}"
 
 
+def c_programs(patterns):
+    """[(name, tests of its source that match)]: tests written in C, on cmocka, that need real servers."""
+    found = []
+    for path in sorted(glob.glob(os.path.join(HERE, "test_*.c"))):
+        name = os.path.basename(path)[:-2]
+        tests = sorted(set(re.findall(r"^static void (test_\w+)\(", open(path).read(), re.M)))
+        wanted = [t for t in tests if not patterns or any(re.search(p, f"{name}.{t}") for p in patterns)]
+        if wanted:
+            found.append((name, wanted, len(wanted) == len(tests)))
+    return found
+
+
+def run_c(runner, name, wanted, whole):
+    """One program, as the user that servers run as; each of its tests counts."""
+    program = shutil.copy(harness.tool(f"tests/integration/{name}"), runner.root)
+    work = procs.make_dir(os.path.join(runner.root, name))
+    for one in [None] if whole else wanted:
+        env = procs.clean_env(TMPDIR=work, OGEL_PG_BINDIR=harness.pg_bindir())
+        if one:
+            env["OGEL_TEST_FILTER"] = one
+        done = subprocess.run([program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=work,
+                              env=env, timeout=240 * procs.SLOW, errors="replace", **procs.as_postgres())
+        ok = re.findall(r"^\[ +OK +\] (test_\w+)", done.stdout, re.M)
+        bad = sorted(set(re.findall(r"^\[ +FAILED +\] (test_\w+)", done.stdout, re.M)))
+        if done.returncode and not bad:
+            bad = [f"(exit {done.returncode})"]
+        for test in ok:
+            print(f"ok {name}.{test}")
+        for test in bad:
+            print(f"FAIL {name}.{test}")
+        if bad:
+            print(done.stdout[-6000:])
+        sys.stdout.flush()
+        runner.passed += len(ok)
+        runner.failed += len(bad)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("-k", metavar="PATTERN", action="append", help="only tests whose name matches")
@@ -121,12 +159,15 @@ def main():
     args = p.parse_args()
     if args.build:
         harness.BUILD = os.path.abspath(args.build)
-    tests = discover(args.k)
+    tests, programs = discover(args.k), c_programs(args.k)
     if args.list:
+        for name, wanted, _ in programs:
+            for test in wanted:
+                print(f"{name}.{test}")
         for module, function in tests:
             print(f"{module.__name__}.{function.__name__}")
         return 0
-    if not tests:
+    if not tests and not programs:
         print("0 passed, 0 failed: no test has such a name")
         return 2
     signal.signal(signal.SIGALRM, on_alarm)
@@ -135,6 +176,8 @@ def main():
     os.chmod(root, 0o755)
     runner = Runner(root, args.keep)
     try:
+        for name, wanted, whole in programs:
+            run_c(runner, name, wanted, whole)
         for module, function in tests:
             runner.one(module, function)
             if args.x and runner.failed:

@@ -1,5 +1,6 @@
 """Whatever is wrong is said with its place, breaks nothing, and leaves the daemon running where it can."""
 
+import copy
 import os
 import socket
 import subprocess
@@ -53,7 +54,7 @@ def test_bad_input__configuration__is_refused_with_file_and_line(c):
     refused(agent, lambda f: "cluster: [unclosed\n", "changed.yaml")
     refused(orchestrator, lambda f: "clusters: {a: b\n", "changed.yaml")
     refused(orchestrator, lambda f: f["clusters"][0]["nodes"].pop(), "nodes")
-    refused(orchestrator, lambda f: f["clusters"].append(f["clusters"][0]), "name")
+    refused(orchestrator, lambda f: f["clusters"].append(copy.deepcopy(f["clusters"][0])), "name")
 
 
 @own(start=None)
