@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "agent/command.h"
+#include "agent/pgdata.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/units.h"
@@ -177,7 +178,8 @@ static void put_defaults(struct text *text, const struct pgconf *conf)
     put_setting_format(text, "wal_keep_size", "%" PRIu64 "MB", keep_mib);
     /* No slot, whoever makes it, may fill the disk. */
     put_setting_format(text, "max_slot_wal_keep_size", "%" PRIu64 "MB", keep_mib * 2);
-    put_setting_format(text, "max_wal_size", "%" PRIu64 "MB", keep_mib < 4096 ? keep_mib : 4096);
+    /* What a crashed server must replay before it is back. */
+    put_setting_format(text, "max_wal_size", "%" PRIu64 "MB", keep_mib < 1024 ? keep_mib : 1024);
     put_size(text, "shared_buffers", conf->memory.shared_buffers_bytes);
     put_size(text, "effective_cache_size", conf->memory.effective_cache_size_bytes);
     put_size(text, "maintenance_work_mem", conf->memory.maintenance_work_mem_bytes);
@@ -440,11 +442,32 @@ int pgconf_write_dynamic(const struct pgconf *conf, unsigned *changed, struct er
     return write_dynamic(conf, dir, changed, err);
 }
 
-int pgconf_check(const struct pgconf *conf, const char *bindir, int64_t timeout_ms, struct err *err)
+/* What `postgres -C NAME` says with that configuration; a refusal's own words in ERR. */
+static int ask_postgres(const char *program, const char *file, const char *name, int64_t timeout_ms,
+                        char value[1024], struct err *err)
 {
     struct command_result result;
+    const char *argv[] = {program, file, "-C", name, NULL};
+    int rc = 0;
+    if (command_run(argv, timeout_ms, &result, err) != 0)
+        return -1;
+    snprintf(value, 1024, "%.*s", (int)strcspn(result.output, "\n"), result.output);
+    if (result.exit_code != 0) {
+        /* The first line names the setting, those behind it the consequence. */
+        char *line = strstr(result.errors, "LOG:  ");
+        line = line == NULL ? result.errors : line + 6;
+        line[strcspn(line, "\n")] = '\0';
+        rc = err_set(err, ERR_INVALID, "PostgreSQL refuses these settings: %s", line);
+    }
+    command_result_free(&result);
+    return rc;
+}
+
+int pgconf_check(const struct pgconf *conf, const char *bindir, int64_t timeout_ms, struct err *err)
+{
     char dir[PGCONF_PATH_SIZE];
     char program[PATH_MAX];
+    char connections[1024], reserved[1024], libraries[1024];
     char *file = NULL;
     unsigned changed = 0;
     int rc = -1;
@@ -454,14 +477,18 @@ int pgconf_check(const struct pgconf *conf, const char *bindir, int64_t timeout_
         return -1;
     snprintf(program, sizeof program, "%s/postgres", bindir);
     file = xasprintf("--config-file=%s/postgresql.conf", dir);
-    const char *argv[] = {program, file, "-C", "port", NULL};
-    if (command_run(argv, timeout_ms, &result, err) != 0)
+    if (ask_postgres(program, file, "max_connections", timeout_ms, connections, err) != 0 ||
+        ask_postgres(program, file, "superuser_reserved_connections", timeout_ms, reserved, err) !=
+            0 ||
+        ask_postgres(program, file, "shared_preload_libraries", timeout_ms, libraries, err) != 0)
         goto out;
-    if (result.exit_code == 0)
-        rc = 0;
+    /* These two it would find out only at its start. */
+    if (atoi(reserved) >= atoi(connections))
+        err_set(err, ERR_INVALID,
+                "superuser_reserved_connections (%s) must be less than max_connections (%s)",
+                reserved, connections);
     else
-        err_set(err, ERR_INVALID, "PostgreSQL refuses these settings: %s", result.errors);
-    command_result_free(&result);
+        rc = pgdata_libraries_check(bindir, libraries, err);
 out:
     free(file);
     return rc;

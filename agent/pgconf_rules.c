@@ -8,7 +8,7 @@
 #include "agent/pgconf.h"
 #include "base/mem.h"
 
-enum { MIN_WAL_SENDERS = 10, MIN_RESERVED_CONNECTIONS = 3 };
+enum { MIN_WAL_SENDERS = 10, MIN_RESERVED_CONNECTIONS = 3, MIN_CONNECTIONS = 20 };
 
 /* --- settings -----------------------------------------------------------------------------------
  */
@@ -42,7 +42,8 @@ static const struct rule rules[] = {
     {"synchronous_standby_names", ALLOWED_NEVER, NULL, 0,
      "the agent sets it: it decides which standbys may acknowledge a commit"},
     {"synchronous_commit", ALLOWED_VALUES, " on true yes 1 remote_apply ", 0,
-     "for the whole cluster only remote_apply and on keep commits through a failover; weaker values "
+     "for the whole cluster only remote_apply and on keep commits through a failover; weaker "
+     "values "
      "may be set per role, database or transaction where a commit may be lost"},
     {"wal_level", ALLOWED_VALUES, " replica logical ", 0, "replication needs replica or logical"},
     {"wal_log_hints", ALLOWED_ON, NULL, 0, "pg_rewind needs it"},
@@ -56,7 +57,8 @@ static const struct rule rules[] = {
      "followers use no slots, which could fill the disk; set wal_keep_size to keep more WAL"},
     {"hot_standby", ALLOWED_ON, NULL, 0, "the agent and readers connect to standbys"},
     {"recovery_min_apply_delay", ALLOWED_NEVER, NULL, 0,
-     "a delayed standby holds up commits and failovers; keep a delayed copy outside of the cluster"},
+     "a delayed standby holds up commits and failovers; keep a delayed copy outside of the "
+     "cluster"},
     {"recovery_target*", ALLOWED_NEVER, NULL, 0,
      "nodes follow the newest timeline; to go back in time restore a snapshot into a new cluster"},
     {"restore_command", ALLOWED_NEVER, NULL, 0,
@@ -95,6 +97,8 @@ static const struct rule rules[] = {
      "replication authenticates by SCRAM"},
     {"superuser_reserved_connections", ALLOWED_AT_LEAST, NULL, MIN_RESERVED_CONNECTIONS,
      "the agent must get in when clients use all connections; 3 or more is allowed"},
+    {"max_connections", ALLOWED_AT_LEAST, NULL, MIN_CONNECTIONS,
+     "the agent and its probes need some connections; 20 or more is allowed"},
     {"logging_collector", ALLOWED_ON, NULL, 0, "the agent reads the log for causes of failures"},
     {"log_directory", ALLOWED_NEVER, NULL, 0,
      "the log is bounded and stands in the state directory"},

@@ -32,8 +32,7 @@ static int directory_is_empty(const char *path, bool *empty, struct err *err)
         return err_set_errno(err, errno, "cannot read directory %s", path);
     *empty = true;
     while ((entry = readdir(dir)) != NULL)
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
-            strcmp(entry->d_name, "lost+found") != 0)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             *empty = false;
     closedir(dir);
     return 0;

@@ -17,7 +17,7 @@
 
 enum pgdata_kind {
     PGDATA_ABSENT,      /* no such directory */
-    PGDATA_EMPTY,       /* a directory with nothing in it (lost+found does not count) */
+    PGDATA_EMPTY,       /* a directory with nothing in it */
     PGDATA_INITIALISED, /* PG_VERSION and global/pg_control are there */
     PGDATA_OTHER,       /* something else, or half of it */
 };
@@ -146,6 +146,11 @@ struct pgdata_source {
     const struct pgdata_tablespace *tablespaces;
     size_t tablespace_count;
 };
+
+/* Are all LIBRARIES (as shared_preload_libraries shows them; NULL: none) installed here?
+ * ERR_REFUSED names the one that is not. */
+OGEL_MUST_CHECK int pgdata_libraries_check(const char *bindir, const char *libraries,
+                                           struct err *err);
 
 /* May this machine hold a clone of SOURCE in DATADIR? Checks the major version of bindir's
  * postgres, that the preload libraries are installed, the libc collation version, that tablespace

@@ -118,17 +118,17 @@ static void library_dir(const char *bindir, char dir[PATH_MAX])
     command_result_free(&result);
 }
 
-static int check_libraries(const char *bindir, const struct pgdata_source *source, struct err *err)
+int pgdata_libraries_check(const char *bindir, const char *libraries, struct err *err)
 {
     static const char variable[] = "$libdir/";
     char dir[PATH_MAX];
     char path[PATH_MAX + 64];
     int rc = 0;
 
-    if (source->shared_preload_libraries == NULL || source->shared_preload_libraries[0] == '\0')
+    if (libraries == NULL || libraries[0] == '\0')
         return 0;
     library_dir(bindir, dir);
-    char *list = xstrdup(source->shared_preload_libraries);
+    char *list = xstrdup(libraries);
     char *rest = list;
     char *name;
     while (rc == 0 && (name = strsep(&rest, ",")) != NULL) {
@@ -146,8 +146,8 @@ static int check_libraries(const char *bindir, const struct pgdata_source *sourc
             snprintf(path, sizeof path, "%s/%s%s", dir, name, suffix);
         if (!file_exists(path))
             rc = err_set(err, ERR_REFUSED,
-                         "the source preloads %s and there is no %s: install the extension's "
-                         "package here",
+                         "shared_preload_libraries names %s and there is no %s: install the "
+                         "extension's package on this machine",
                          name, path);
     }
     free(list);
@@ -246,7 +246,8 @@ static int check_space(const char *datadir, const struct pgdata_source *source, 
 int pgdata_clone_preflight(const char *bindir, const char *datadir,
                            const struct pgdata_source *source, struct err *err)
 {
-    if (check_version(bindir, source, err) != 0 || check_libraries(bindir, source, err) != 0 ||
+    if (check_version(bindir, source, err) != 0 ||
+        pgdata_libraries_check(bindir, source->shared_preload_libraries, err) != 0 ||
         check_collation(source, err) != 0 || check_tablespaces(datadir, source, err) != 0 ||
         check_space(datadir, source, err) != 0)
         return err_context(err, "clone");

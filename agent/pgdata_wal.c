@@ -32,6 +32,7 @@
 
 enum {
     HISTORY_MAX_FILES = 16384,
+    WAL_PAGE_BYTES = 8192, /* the default; a larger page's boundaries are boundaries of these too */
     WAL_PAGE_HEADER_MAX = 40, /* SizeOfXLogLongPHD */
     BACKUP_LABEL_MAX = 8192,
 };
@@ -68,13 +69,36 @@ static uint64_t segments_end(const struct reader *reader, uint32_t timeline, uin
     return at;
 }
 
+struct dump_arguments {
+    char program[PATH_MAX], wal[PATH_MAX], timeline[16];
+    char start[UNITS_TEXT_SIZE], stop[UNITS_TEXT_SIZE];
+    const char *argv[12];
+};
+
+static const char *const *dump_make(struct dump_arguments *arguments, const struct reader *reader,
+                                    uint32_t timeline, uint64_t from, uint64_t until,
+                                    const char *what)
+{
+    struct dump_arguments *a = arguments;
+    snprintf(a->program, sizeof a->program, "%s/pg_waldump", reader->bindir);
+    snprintf(a->wal, sizeof a->wal, "%s/pg_wal", reader->datadir);
+    snprintf(a->timeline, sizeof a->timeline, "%" PRIu32, timeline);
+    const char *argv[] = {a->program, what,
+                          "-p",       a->wal,
+                          "-t",       a->timeline,
+                          "-s",       units_format_lsn(from, a->start),
+                          "-e",       units_format_lsn(until, a->stop),
+                          NULL};
+    memcpy(a->argv, argv, sizeof argv);
+    return a->argv;
+}
+
 /* Reads TIMELINE's segments from FROM to UNTIL at most. Not finding a record is no error. */
 static int read_extent(const struct reader *reader, uint32_t timeline, uint64_t from,
                        uint64_t until, struct extent *extent, struct err *err)
 {
     static const char answer[] = "WAL statistics between ";
-    char program[PATH_MAX], wal[PATH_MAX], id[16];
-    char start[UNITS_TEXT_SIZE], stop[UNITS_TEXT_SIZE];
+    struct dump_arguments arguments;
     struct command_result result;
     unsigned high[2], low[2];
     int rc = -1;
@@ -83,15 +107,8 @@ static int read_extent(const struct reader *reader, uint32_t timeline, uint64_t 
     uint64_t last = segments_end(reader, timeline, from);
     if (last <= from)
         return 0;
-    snprintf(program, sizeof program, "%s/pg_waldump", reader->bindir);
-    snprintf(wal, sizeof wal, "%s/pg_wal", reader->datadir);
-    snprintf(id, sizeof id, "%" PRIu32, timeline);
-    const char *argv[] = {program, "--stats",
-                          "-p",    wal,
-                          "-t",    id,
-                          "-s",    units_format_lsn(from, start),
-                          "-e",    units_format_lsn(until < last ? until : last, stop),
-                          NULL};
+    const char *const *argv = dump_make(&arguments, reader, timeline, from,
+                                        until < last ? until : last, "--stats");
     if (command_run(argv, reader->deadline_ms - clock_mono_ms(), &result, err) != 0)
         return -1;
     const char *line = strstr(result.output, answer);
@@ -106,10 +123,16 @@ static int read_extent(const struct reader *reader, uint32_t timeline, uint64_t 
         rc = 0;
     } else {
         err_set(err, ERR_CORRUPT, "cannot read WAL of timeline %" PRIu32 " from %s: %s", timeline,
-                start, command_last_line(&result));
+                arguments.start, command_last_line(&result));
     }
     command_result_free(&result);
     return rc;
+}
+
+/* A record that ends at a page boundary is followed by a page header. */
+static bool follows(uint64_t next, uint64_t end)
+{
+    return next >= end && next - end <= (end % WAL_PAGE_BYTES == 0 ? WAL_PAGE_HEADER_MAX : 0);
 }
 
 /* Where recovery would begin. A backup_label says so before pg_control does. */
@@ -147,6 +170,68 @@ static int ancestor_index(const struct lineage *lineage, const struct position *
     return -1;
 }
 
+/* Where the first record at or after FROM begins on TIMELINE, and its predecessor. */
+static int read_first(const struct reader *reader, uint32_t timeline, uint64_t from,
+                      uint64_t *first, uint64_t *previous, struct err *err)
+{
+    struct command_result result;
+    struct dump_arguments arguments;
+    unsigned high[2], low[2];
+
+    *first = *previous = 0;
+    if (segments_end(reader, timeline, from) <= from)
+        return 0;
+    const char *const *argv = dump_make(&arguments, reader, timeline, from,
+                                        segments_end(reader, timeline, from), "--limit=1");
+    if (command_run(argv, reader->deadline_ms - clock_mono_ms(), &result, err) != 0)
+        return -1;
+    const char *lsn = strstr(result.output, ", lsn: ");
+    if (lsn != NULL &&
+        sscanf(lsn, ", lsn: %8X/%8X, prev %8X/%8X", &high[0], &low[0], &high[1], &low[1]) == 4) {
+        *first = (uint64_t)high[0] << 32 | low[0];
+        *previous = (uint64_t)high[1] << 32 | low[1];
+    }
+    command_result_free(&result);
+    return 0;
+}
+
+/*
+ * Is the WAL between FROM, on timeline OLD, and FORK, where NEW begins, there without a gap?
+ *
+ * The segment with the fork is read under its new name: that one begins with a copy of the old
+ * one's bytes, which may itself be gone (renamed to .partial where WAL is archived) or never have
+ * been here (a copy taken later). A record that begins before that segment and ends in it cannot be
+ * read by pg_waldump; that it is there shows in the next one, which names its predecessor.
+ */
+static int check_hop(const struct reader *reader, uint32_t old, uint32_t new, uint64_t from,
+                     uint64_t fork, bool *whole, struct err *err)
+{
+    uint64_t boundary = fork - fork % reader->segment_bytes;
+    struct extent extent = {0};
+    uint64_t first, previous;
+
+    *whole = false;
+    if (from < boundary) {
+        if (read_extent(reader, old, from, boundary, &extent, err) != 0)
+            return -1;
+        if (!extent.found || !follows(extent.first, from))
+            return 0;
+        if (read_first(reader, new, boundary, &first, &previous, err) != 0)
+            return -1;
+        if (first == 0 || (extent.end != boundary && !follows(previous, extent.end)))
+            return 0;
+        from = first;
+    }
+    if (from < fork) {
+        if (read_extent(reader, new, from, fork, &extent, err) != 0)
+            return -1;
+        if (!extent.found || extent.end < fork)
+            return 0;
+    }
+    *whole = true;
+    return 0;
+}
+
 /* Is the WAL from START to where the last timeline of LINEAGE begins there without a gap? */
 static int check_path(const struct reader *reader, const struct lineage *lineage, int index,
                       const struct position *start, struct err *err)
@@ -155,21 +240,15 @@ static int check_path(const struct reader *reader, const struct lineage *lineage
     for (uint32_t i = (uint32_t)index; i + 1 < lineage->count; i++) {
         uint32_t timeline = lineage->begin[i].timeline;
         uint64_t fork = lineage->begin[i + 1].lsn;
-        struct extent extent = {0};
-        if (from < fork) {
-            if (read_extent(reader, timeline, from, fork, &extent, err) != 0)
-                return -1;
-            /* A copy taken after the fork has these bytes in the new timeline's segment only. */
-            if (!extent.found || extent.end < fork)
-                if (read_extent(reader, lineage->begin[i + 1].timeline, from, fork, &extent, err) !=
-                    0)
-                    return -1;
-            if (!extent.found || extent.end < fork) {
-                char a[UNITS_TEXT_SIZE], b[UNITS_TEXT_SIZE];
-                return err_set(err, ERR_CORRUPT,
-                               "WAL of timeline %" PRIu32 " is not whole between %s and %s",
-                               timeline, units_format_lsn(from, a), units_format_lsn(fork, b));
-            }
+        bool whole;
+        if (check_hop(reader, timeline, lineage->begin[i + 1].timeline, from, fork, &whole, err) !=
+            0)
+            return -1;
+        if (!whole) {
+            char a[UNITS_TEXT_SIZE], b[UNITS_TEXT_SIZE];
+            return err_set(err, ERR_CORRUPT,
+                           "WAL of timeline %" PRIu32 " is not whole between %s and %s", timeline,
+                           units_format_lsn(from, a), units_format_lsn(fork, b));
         }
         from = fork;
     }
@@ -193,7 +272,7 @@ static int try_descendant(const struct reader *reader, uint32_t timeline,
     uint64_t begin = lineage.begin[lineage.count - 1].lsn;
     if (read_extent(reader, timeline, begin, UINT64_MAX, &extent, err) != 0)
         return -1;
-    if (!extent.found || extent.first - begin > WAL_PAGE_HEADER_MAX)
+    if (!extent.found || !follows(extent.first, begin))
         return 0;
     if (check_path(reader, &lineage, index, start, err) != 0)
         return -1;

@@ -83,6 +83,7 @@ struct launch {
     int log_fd;
     int failed[2];
     pid_t parent;
+    sigset_t held;
 };
 
 static void write_text(const char *path, const char *text)
@@ -113,6 +114,7 @@ static void launch_exec(const struct launch *launch)
         dup2(launch->log_fd, 2) < 0 || chdir(launch->datadir) != 0)
         goto out;
     proc_child_reset();
+    sigprocmask(SIG_BLOCK, &launch->held, NULL);
     prctl(PR_SET_PDEATHSIG, 0);
     execve(launch->program, launch->argv, launch->env);
 out:;
@@ -146,6 +148,12 @@ static int launch_prepare(const struct postmaster_spec *spec, struct launch *lau
         launch->cgroup_procs = xasprintf("%s/cgroup.procs", spec->cgroup);
     snprintf(launch->oom_score_adj, sizeof launch->oom_score_adj, "%d", spec->oom_score_adj);
     launch->parent = getpid();
+    /* Until it has handlers a reload would end it; Postgres unblocks them itself. */
+    sigemptyset(&launch->held);
+    sigaddset(&launch->held, SIGHUP);
+    sigaddset(&launch->held, SIGINT);
+    sigaddset(&launch->held, SIGTERM);
+    sigaddset(&launch->held, SIGQUIT);
     return 0;
 }
 

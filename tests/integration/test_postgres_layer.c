@@ -416,6 +416,12 @@ static void test_pgconf_check__value_postgres_would_not_start_with__is_refused_w
     setting = (struct pgconf_setting){"no_such_setting", "1"};
     assert_int_equal(pgconf_check(&a->conf, bindir, DEADLINE_MS, &err), -1);
     assert_non_null(strstr(err.text, "no_such_setting"));
+    setting = (struct pgconf_setting){"shared_preload_libraries", "no_such_library"};
+    assert_int_equal(pgconf_check(&a->conf, bindir, DEADLINE_MS, &err), -1);
+    assert_non_null(strstr(err.text, "no_such_library"));
+    setting = (struct pgconf_setting){"superuser_reserved_connections", "200"};
+    assert_int_equal(pgconf_check(&a->conf, bindir, DEADLINE_MS, &err), -1);
+    assert_non_null(strstr(err.text, "max_connections"));
     setting = (struct pgconf_setting){"work_mem", "6MB"};
     check(pgconf_check(&a->conf, bindir, DEADLINE_MS, &err_));
 }
@@ -898,6 +904,121 @@ test_wal_end__killed_right_after_promotion__is_on_the_new_timeline_that_pg_contr
     assert_end(a, 5, control.redo.lsn);
 }
 
+static void
+test_wal_end__old_segment_renamed_by_archiving__is_found_through_its_copy_on_the_new_timeline(
+    void **state)
+{
+    struct node *a = &nodes[0];
+    const struct pgconf_setting settings[] = {{"archive_mode", "on"}, {"archive_command", "true"}};
+    struct pgdata_control control;
+    char path[PATH_SIZE + 64];
+    (void)state;
+    a->conf.settings = settings;
+    a->conf.setting_count = 2;
+    node_lead(a, 2);
+    node_query(a, "CHECKPOINT");
+    /* Several segments past the redo point, and an end in the middle of one. */
+    node_query(
+        a, "SET synchronous_commit = local; CREATE TABLE big AS SELECT i, repeat('x', 100) FROM "
+           "generate_series(1, 400000) i");
+    node_kill(a);
+    struct position before = wal_end(a);
+    check(pgdata_standby_signal(a->datadir, &err_));
+    node_start(a);
+    PGconn *conn = node_connect(a);
+    kill((pid_t)atoi(
+             query(conn, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'")),
+         SIGSTOP);
+    assert_string_equal(query(conn, "SELECT pg_promote(true)"), "t");
+    PQfinish(conn);
+    uint64_t written = as_lsn(node_query(a, write_some));
+    node_kill(a);
+    check(pgdata_control_read(bindir, a->datadir, DEADLINE_MS, &control, &err_));
+    assert_int_equal(control.redo.timeline, 2);
+    assert_true(before.lsn - control.redo.lsn > control.wal_segment_bytes);
+    snprintf(path, sizeof path, "%s/pg_wal/00000002%08X%08X.partial", a->datadir, 0,
+             (unsigned)(before.lsn / control.wal_segment_bytes));
+    assert_true(file_exists(path));
+    assert_end(a, 3, written);
+}
+
+static void
+test_wal_end__history_of_a_leader_that_forked_earlier__changes_nothing_without_its_records(
+    void **state)
+{
+    struct node *a = &nodes[0];
+    struct lineage lineage;
+    struct pgdata_control control;
+    char text[128], lsn[UNITS_TEXT_SIZE];
+    (void)state;
+    node_lead(a, 2);
+    node_query(a, "CHECKPOINT");
+    node_query(a, write_some);
+    node_kill(a);
+    struct position before = wal_end(a);
+    check(pgdata_history_read(a->datadir, 2, &lineage, &err_));
+    check(pgdata_control_read(bindir, a->datadir, DEADLINE_MS, &control, &err_));
+    int length = snprintf(text, sizeof text, "1\t%s\tx\n",
+                          units_format_lsn(lineage.begin[1].lsn, lsn));
+    snprintf(text + length, sizeof text - (size_t)length, "2\t%s\tx\n",
+             units_format_lsn(control.checkpoint.lsn, lsn));
+    check(pgdata_history_install(a->datadir, 3, text, &err_));
+    struct position after = wal_end(a);
+    assert_int_equal(after.timeline, 2);
+    assert_true(after.lsn == before.lsn);
+}
+
+static void test_wal_end__rewound_node__holds_what_pg_rewind_copied_of_the_leader(void **state)
+{
+    struct node *a = &nodes[0];
+    struct node *b = &nodes[1];
+    struct lineage lineage;
+    char program[PATH_SIZE], source[PATH_SIZE * 2];
+    (void)state;
+    node_lead(a, 2);
+    clone_and_follow(a, b);
+    PQfinish(node_connect(b));
+    wait_until(streams(a));
+    node_kill(b);
+    node_query(a, write_some); /* only here */
+    node_kill(a);
+    b->conf.upstream_host = NULL;
+    node_lead(b, 3);
+    node_query(b, write_some);
+    node_query(b, "CHECKPOINT");
+    /* Replayed to its end and stopped cleanly first: the rewind's own crash recovery refuses a
+     * standby. */
+    struct position diverged = server_end(a);
+    check(pgdata_standby_signal(a->datadir, &err_));
+    node_start(a);
+    PQfinish(node_connect(a));
+    node_stop(a);
+    snprintf(program, sizeof program, "%s/pg_rewind", bindir);
+    snprintf(source, sizeof source, "host='%s' port=%u user=" SUPERUSER " dbname=postgres",
+             b->socket_dir, b->port);
+    const char *argv[] = {
+        program, "-D", a->datadir, "--source-server", source, "--no-ensure-shutdown", NULL};
+    run(argv);
+    check(pgdata_history_read(b->datadir, 3, &lineage, &err_));
+    struct position end = wal_end(a);
+    assert_int_equal(diverged.timeline, 2);
+    assert_true(diverged.lsn > lineage.begin[lineage.count - 1].lsn);
+    assert_int_equal(end.timeline, 3);
+    assert_true(end.lsn > lineage.begin[lineage.count - 1].lsn);
+}
+
+static void test_start__reload_before_it_has_handlers__does_not_end_it(void **state)
+{
+    struct node *a = &nodes[0];
+    (void)state;
+    node_configure(a);
+    check(pgdata_standby_signal(a->datadir, &err_));
+    node_start(a);
+    check(postmaster_send(&a->pm, POSTMASTER_RELOAD, &err_));
+    PQfinish(node_connect(a));
+    assert_int_equal(node_stop(a).code, 0);
+}
+
 static void test_wal_end__history_and_segment_but_no_record_of_the_new_timeline__is_on_the_old_one(
     void **state)
 {
@@ -1078,6 +1199,12 @@ int main(void)
         LAYER_TEST(test_start__environment__has_its_own_home_and_no_pg_variables),
         LAYER_TEST(test_start__missing_program__is_an_error_that_names_it),
         LAYER_TEST(test_start__configuration_postgres_refuses__is_told_as_the_cause),
+        LAYER_TEST(test_start__reload_before_it_has_handlers__does_not_end_it),
+        LAYER_TEST(
+            test_wal_end__old_segment_renamed_by_archiving__is_found_through_its_copy_on_the_new_timeline),
+        LAYER_TEST(
+            test_wal_end__history_of_a_leader_that_forked_earlier__changes_nothing_without_its_records),
+        LAYER_TEST(test_wal_end__rewound_node__holds_what_pg_rewind_copied_of_the_leader),
         LAYER_TEST(test_start__zombie_of_the_last_postmaster__does_not_block),
         LAYER_TEST(test_exit__killed_backend__ends_the_server_and_is_told_as_the_cause),
         LAYER_TEST(test_adopt__running_server__is_found_and_its_end_is_seen),

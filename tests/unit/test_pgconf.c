@@ -335,6 +335,7 @@ static void test_refused__each_of_these_values__with_a_reason(void **state)
         {"max_standby_streaming_delay", "-1"},
         {"superuser_reserved_connections", "0"},
         {"password_encryption", "md5"},
+        {"max_connections", "3"},
         {"logging_collector", "0"},
         {"work_mem", "1MB\nfsync = off"},
         {"work mem", "1MB"},
