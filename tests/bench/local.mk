@@ -1,17 +1,14 @@
 # Measurements, and the load that they and the integration tests use.
-noinst_PROGRAMS += tests/bench/writer tests/bench/floor
+noinst_PROGRAMS += tests/bench/writer
+check_PROGRAMS += tests/bench/floor tests/bench/http_floor tests/bench/http_load
 tests_bench_writer_SOURCES = tests/bench/writer.c
 tests_bench_writer_LDADD = $(LIBPQ_LIBS)
 tests_bench_floor_SOURCES = tests/bench/floor.c
 tests_bench_floor_LDADD = $(LIBPQ_LIBS)
-
-noinst_PROGRAMS += tests/bench/http_floor tests/bench/http_load
 tests_bench_http_floor_SOURCES = tests/bench/http_floor.c
-tests_bench_http_floor_LDADD = libogbase.a $(MICROHTTPD_LIBS) $(JANSSON_LIBS) $(EVENT_LIBS) $(CRYPTO_LIBS)
+tests_bench_http_floor_LDADD = libogbase.a $(BASE_LIBS)
 tests_bench_http_load_SOURCES = tests/bench/http_load.c
-
-.PHONY: bench-tools
-bench-tools: tests/bench/writer tests/bench/floor tests/bench/http_floor tests/bench/http_load
+tests_bench_http_load_LDADD =
 
 EXTRA_DIST += tests/bench/benchlib.py tests/bench/connect.py tests/bench/failover.py \
 	tests/bench/floor.py tests/bench/idle.py tests/bench/tps.py

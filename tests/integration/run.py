@@ -127,7 +127,7 @@ def c_programs(patterns):
 def run_c(runner, name, wanted, whole):
     """One program, as the user that servers run as; each of its tests counts."""
     program = shutil.copy(harness.tool(f"tests/integration/{name}"), runner.root)
-    work = procs.make_dir(os.path.join(runner.root, name))
+    work = procs.make_dir(os.path.join(runner.root, "w"))
     for one in [None] if whole else wanted:
         env = procs.clean_env(TMPDIR=work, OGEL_PG_BINDIR=harness.pg_bindir())
         if one:
@@ -177,7 +177,11 @@ def main():
     runner = Runner(root, args.keep)
     try:
         for name, wanted, whole in programs:
-            run_c(runner, name, wanted, whole)
+            try:
+                run_c(runner, name, wanted, whole)
+            except (subprocess.SubprocessError, OSError) as e:
+                runner.failed += 1
+                print(f"FAIL {name}: {e}", flush=True)
         for module, function in tests:
             runner.one(module, function)
             if args.x and runner.failed:
