@@ -133,3 +133,66 @@ def test_failover__events__give_a_stable_reason(c):
     wait(lambda: c.leader() is not old, 15, "another leader")
     codes = [e["reason"] for e in c.events()]
     assert "L1" in codes and "E2" in codes, codes[-20:]
+
+
+def test_failover__replay_paused_on_both_standbys__does_not_hold_up_the_election(c):
+    with Writer(c) as w:
+        w.wait_acks(10)
+        old = c.leader()
+        for n in c.followers():
+            n.sql("SELECT pg_wal_replay_pause()")
+        old.kill_postmaster()
+        w.wait_acks(5, 20)
+        c.wait_healthy()
+        for n in c.nodes:
+            assert n.is_primary() or not n.one("SELECT pg_is_wal_replay_paused()"), n.id
+        w.check(at_least=15)
+
+
+@deadline(120)
+def test_failover__sessions_that_block_replay_on_both_standbys__do_not_hold_up_the_election(c):
+    old = c.leader()
+    old.sql("CREATE TABLE IF NOT EXISTS locked (x int)", database=c.database)
+    sessions = []
+    for n in c.followers():
+        conn = n.connect(database=c.database)
+        with conn.cursor() as cur:
+            wait(lambda n=n: n.one("SELECT to_regclass('locked') IS NOT NULL", database=c.database), 10, "the table")
+            cur.execute("SELECT count(*) FROM locked")      # keeps its lock until the transaction ends
+        sessions.append(conn)
+    old.sql("SET synchronous_commit = local; DROP TABLE locked", database=c.database)
+    old.kill_postmaster()
+    c.wait_leader(20, other_than=old)
+    c.wait_healthy()
+    for n in c.nodes:
+        assert n.one("SELECT to_regclass('locked') IS NULL", database=c.database), n.id
+
+
+@deadline(120)
+def test_failover__follower_away_for_longer_than_wal_is_kept__is_cloned_again(c):
+    c.settings({"wal_keep_size": "16MB", "max_wal_size": "48MB"})
+    leader, away = c.leader(), c.followers()[0]
+    wait(lambda: leader.one("SHOW wal_keep_size") == "16MB", 10, "the setting")
+    away.kill()
+    gone = leader.one("SELECT pg_walfile_name(pg_current_wal_lsn())")
+    for _ in range(8):
+        leader.sql("CREATE TABLE IF NOT EXISTS filler (x text); INSERT INTO filler SELECT repeat('x', 1000) FROM "
+                   "generate_series(1, 16000); SELECT pg_switch_wal()", database=c.database)
+    leader.sql("DROP TABLE filler", database=c.database)
+    leader.sql("CHECKPOINT")
+    wait(lambda: gone not in {r[0] for r in leader.sql("SELECT name FROM pg_ls_waldir()")}, 20, "old WAL is gone")
+    seen = len(c.events())
+    away.process.start()
+    c.wait_healthy(60)
+    assert c.leader() is leader
+    assert "C4" in [e["reason"] for e in c.events()[seen:]] + [e["reason"] for e in c.events()[-100:]]
+    c.settings({"wal_keep_size": None, "max_wal_size": None})
+
+
+def test_failover__unlogged_table__is_empty_afterwards_as_documented(c):
+    c.owner_sql("CREATE UNLOGGED TABLE IF NOT EXISTS scratchpad (x int)")
+    c.owner_sql("INSERT INTO scratchpad SELECT generate_series(1, 10)")
+    old = c.leader()
+    c.switchover()
+    new = c.wait_leader(20, other_than=old)
+    assert new.one("SELECT count(*) FROM scratchpad", database=c.database) == 0
