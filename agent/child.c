@@ -331,6 +331,7 @@ static int spawn(struct step_run *run, struct command *command, enum child kind)
                                         .pidfd = pidfd_open(pid, 0),
                                         .output = pipes[0],
                                         .data_id = run->step.data_id};
+    run->hands->child_pid = pid;
     write_pid_file(run->hands->config->options.state_directory, pid);
     return 0;
 }

@@ -17,6 +17,7 @@ enum { PATH_SIZE = 1024 };
 
 struct events {
     json_t *ring[EVENTS_KEPT]; /* entry of sequence s at s % EVENTS_KEPT */
+    char run[17];
     uint64_t last;
     uint64_t first;     /* oldest in the ring; last + 1: none */
     char *pending;
@@ -74,11 +75,12 @@ static int load_file(struct events *events, const char *path, struct err *err)
     return 0;
 }
 
-int events_open(const char *state_directory, struct events **out, struct err *err)
+int events_open(const char *state_directory, uint64_t run, struct events **out, struct err *err)
 {
     struct events *events = xcalloc(1, sizeof *events);
     char path[PATH_SIZE];
 
+    snprintf(events->run, sizeof events->run, "%016llx", (unsigned long long)run);
     file_path(state_directory, ".1", path);
     if (load_file(events, path, err) < 0)
         goto fail;
@@ -121,6 +123,8 @@ uint64_t events_add(struct events *events, const struct event *event)
     json_t *entry = json_object();
 
     json_object_set_new(entry, "sequence", json_integer((json_int_t)events->last + 1));
+    json_object_set_new(entry, "run", json_string(events->run));
+    json_object_set_new(entry, "kind", json_string(event->who ? "audit" : "step"));
     json_object_set_new(entry, "time",
                         json_string(clock_format_iso8601(clock_wall_ms(), time)));
     json_object_set_new(entry, "node", json_text(event->node));

@@ -25,8 +25,10 @@ struct event {
     const char *who;        /* an operator, where one asked for it; NULL otherwise */
 };
 
-/* Reads what is there (damaged lines are skipped). Blocks: before the loop runs. */
-OGEL_MUST_CHECK int events_open(const char *state_directory, struct events **events,
+/* Reads what is there (damaged lines are skipped). RUN, fresh for each start of the agent, stands in
+ * each new entry: with the sequence it names an entry also where the end of the file was lost. Blocks:
+ * before the loop runs. */
+OGEL_MUST_CHECK int events_open(const char *state_directory, uint64_t run, struct events **events,
                                 struct err *err);
 void events_free(struct events *events);
 

@@ -15,6 +15,44 @@ libogreconcile_a_SOURCES = \
 noinst_LIBRARIES += libogagent.a
 libogagent_a_SOURCES =
 
+libogagent_a_SOURCES += \
+	agent/api.c \
+	agent/api_internal.h \
+	agent/apply.c \
+	agent/child.c \
+	agent/child.h \
+	agent/document.c \
+	agent/document.h \
+	agent/document_api.c \
+	agent/durable.c \
+	agent/durable.h \
+	agent/events.c \
+	agent/events.h \
+	agent/health.c \
+	agent/health.h \
+	agent/health_api.c \
+	agent/metrics.c \
+	agent/node.c \
+	agent/node.h \
+	agent/observe.c \
+	agent/options.c \
+	agent/options.h \
+	agent/peers.c \
+	agent/recall.c \
+	agent/report.c \
+	agent/roles.c \
+	agent/sampler.c \
+	agent/sampler.h \
+	agent/sampler_sql.c \
+	agent/scram.c \
+	agent/scram.h \
+	agent/steps.c \
+	agent/steps.h \
+	agent/steps_conf.c \
+	agent/steps_sql.c \
+	agent/worker.c \
+	agent/worker.h
+
 # What is done to a Postgres on this machine.
 libogagent_a_SOURCES += \
 	agent/command.c \

@@ -47,6 +47,7 @@ struct sample {
     bool receiver;      /* pg_stat_wal_receiver has a row */
     bool streaming;
     uint32_t message_age_ms;
+    char names[SAMPLE_NAMES_SIZE]; /* synchronous_standby_names */
     int sender_count;
     struct sample_sender senders[SAMPLE_SENDERS_MAX];
 
@@ -59,7 +60,7 @@ struct sample {
     bool probed;        /* a fresh connection was tried */
     bool probe_ok;
     int64_t probe_began_ms;
-    char names[SAMPLE_NAMES_SIZE]; /* synchronous_standby_names as that connection shows them */
+    char fresh_names[SAMPLE_NAMES_SIZE]; /* names as that connection shows them */
 };
 
 /* FN is called in the loop for each sample, which is only good for the time of the call. */

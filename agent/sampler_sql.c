@@ -65,7 +65,8 @@ static const char state_sql[] =
     " CASE WHEN r AND pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn() THEN"
     "  extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000 END,"
     " w.status, w.received_tli, w.flushed_lsn,"
-    " extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time) * 1000"
+    " extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time) * 1000,"
+    " current_setting('synchronous_standby_names')"
     " FROM (SELECT pg_is_in_recovery() AS r) one LEFT JOIN pg_stat_wal_receiver w ON true";
 
 static const char senders_sql[] =
@@ -112,6 +113,7 @@ static void read_state(const struct pg_result *result, struct sample *sample)
     sample->receiver = status != NULL;
     sample->streaming = status && strcmp(status, "streaming") == 0;
     sample->message_age_ms = ms_of(pg_result_value(result, 0, 9), UINT32_MAX);
+    snprintf(sample->names, sizeof sample->names, "%s", pg_result_value(result, 0, 10));
     if (sample->in_recovery) {
         /* after a restart the received position starts anew: what was replayed is flushed as well */
         sample->flush_lsn =
@@ -198,7 +200,8 @@ void sample_probe(const struct agent_config *config, bool write, struct sample *
         return;
     if (pg_exec(conn, PROBE_DEADLINE_MS, "SHOW synchronous_standby_names", 0, NULL, &result, NULL,
                 NULL) == 0) {
-        snprintf(sample->names, sizeof sample->names, "%s", pg_result_value(result, 0, 0));
+        snprintf(sample->fresh_names, sizeof sample->fresh_names, "%s",
+                 pg_result_value(result, 0, 0));
         pg_result_free(result);
         sample->probe_ok =
             !write || pg_exec(conn, PROBE_DEADLINE_MS,

@@ -64,6 +64,20 @@ static bool started_by_agent(const struct hands *hands, pid_t pid)
            strstr(title, pgconf_path(hands->config->options.state_directory, path));
 }
 
+/* A server that somebody started by hand waits for no standby and takes any connection. */
+static int end_foreign(struct hands *hands, struct look *look, struct err *err)
+{
+    const struct agent_options *options = &hands->config->options;
+    struct postmaster_exit status;
+
+    if (postmaster_send(&look->pm, POSTMASTER_FAST, err) < 0 && err->code != ERR_NOT_FOUND)
+        return -1;
+    if (postmaster_wait(&look->pm, options->stop_timeout_ms, &status, err) < 0)
+        postmaster_release(&look->pm);
+    look->found = POSTMASTER_REMAINS;
+    return 0;
+}
+
 int step_look(struct hands *hands, bool kill_remains, struct look *look, struct err *err)
 {
     const struct agent_options *options = &hands->config->options;
@@ -76,6 +90,9 @@ int step_look(struct hands *hands, bool kill_remains, struct look *look, struct 
         return 0;
     if (postmaster_adopt(options->data_directory, &look->found, &look->pm, err) < 0)
         return -1;
+    if (look->found == POSTMASTER_RUNNING && kill_remains &&
+        !started_by_agent(hands, look->pm.pid) && end_foreign(hands, look, err) < 0)
+        return -1;
     if (look->found == POSTMASTER_REMAINS && kill_remains) {
         if (proc_kill_directory(options->data_directory, options->cgroup, KILL_TIMEOUT_MS, err) < 0)
             return -1;
@@ -85,10 +102,8 @@ int step_look(struct hands *hands, bool kill_remains, struct look *look, struct 
         return -1;
     look->present = kind == PGDATA_INITIALISED;
     look->foreign = kind != PGDATA_EMPTY && look->data_id == 0;
-    if (look->found == POSTMASTER_RUNNING) {
-        look->ours = started_by_agent(hands, look->pm.pid);
+    if (look->found == POSTMASTER_RUNNING)
         return 0;
-    }
     return look_stopped(hands, look, err);
 }
 
@@ -217,7 +232,10 @@ static int start(struct step_run *run)
         return -1;
     if (pgdata_standby_signal(options->data_directory, &run->err) < 0)
         return -1;
-    return postmaster_start(&spec, &run->look.pm, &run->err);
+    if (postmaster_start(&spec, &run->look.pm, &run->err) < 0)
+        return -1;
+    run->hands->server_pid = run->look.pm.pid;
+    return 0;
 }
 
 /* --- processes --------------------------------------------------------------------------------------- */

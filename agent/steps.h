@@ -40,6 +40,7 @@ struct hands {
     struct pg_conn *walsender;  /* the same for replication commands */
     uint64_t life;              /* of the server those belong to */
     struct roles_cache *roles;
+    pid_t server_pid, child_pid; /* last started: not orphans */
 };
 
 /* What the data directory and its processes look like. */
@@ -51,10 +52,11 @@ struct look {
     uint64_t system_id;
     enum postmaster_found found;
     struct postmaster pm;       /* found == POSTMASTER_RUNNING; the receiver's to release */
-    bool ours;                  /* … and it was started with the managed configuration */
 };
 
 struct step_run {
+    void *owner;                        /* the dispatcher's */
+
     /* in */
     struct hands *hands;
     struct step step;
@@ -65,7 +67,6 @@ struct step_run {
     struct postmaster pm;               /* its pidfd is this run's own; pid 0: none */
     enum pg_state pg;
     bool in_recovery;
-    bool planned;
     struct replication replication;     /* as written */
     struct position record_end;
     struct address upstream;            /* of step.replication.upstream, or the clone's source */
@@ -85,6 +86,7 @@ struct step_run {
     bool names_ok;
     char names[STEP_NAMES_SIZE];        /* REPLICATION, START: as written; CHECK_NAMES: as shown */
     unsigned conf_changed;
+    uint8_t digest[32];                 /* of the files that REPLICATION and START wrote */
     struct child_process child;
     char note[CAUSE_SIZE];              /* for the event's text; "" if there is nothing to add */
 };
@@ -92,7 +94,8 @@ struct step_run {
 /* Carries out run->step; arg is a struct step_run. For worker_run(). */
 void step_execute(void *run);
 
-/* Looks at the data directory; with KILL_REMAINS it first ends what a dead postmaster left behind. */
+/* Looks at the data directory; with KILL_REMAINS it first ends what a dead postmaster left behind, and
+ * a server that was not started with the managed configuration. */
 OGEL_MUST_CHECK int step_look(struct hands *hands, bool kill_remains, struct look *look,
                               struct err *err);
 
@@ -101,6 +104,10 @@ OGEL_MUST_CHECK int step_look(struct hands *hands, bool kill_remains, struct loo
 /* Writes the whole managed configuration for REPLICATION; run->names and run->conf_changed say what
  * came of it. The key is taken first and given last. */
 OGEL_MUST_CHECK int conf_write(struct step_run *run, const struct replication *replication);
+
+/* SHA-256 of the files in STATE_DIRECTORY that say where to stream from and who may: all zero where one
+ * cannot be read. */
+void conf_digest(const char *state_directory, uint8_t digest[32]);
 
 /* Has Postgres read DOCUMENT's settings without using them. */
 OGEL_MUST_CHECK int conf_check(struct step_run *run);

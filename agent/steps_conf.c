@@ -1,14 +1,17 @@
 #include "agent/steps.h"
 
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/document.h"
 #include "agent/pgconf.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "protocol/names.h"
 
-enum { CHECK_TIMEOUT_MS = 10000 };
+enum { CHECK_TIMEOUT_MS = 10000, FILE_MAX_BYTES = 1024 * 1024 };
 
 /* A struct pgconf and the texts it points to. */
 struct conf {
@@ -107,6 +110,29 @@ static void conf_make(struct conf *conf, const struct step_run *run, const struc
     set_upstream(conf, run, r);
 }
 
+void conf_digest(const char *state_directory, uint8_t digest[32])
+{
+    static const char *const names[] = {"ogel.conf", "passfile", "pg_hba.conf"};
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    char path[PGCONF_PATH_SIZE], *data;
+    bool ok = context && EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1;
+    size_t len;
+
+    for (size_t i = 0; ok && i < OGEL_ARRAY_LEN(names); i++) {
+        snprintf(path, sizeof path, "%s/conf/%s", state_directory, names[i]);
+        ok = file_read(path, FILE_MAX_BYTES, &data, &len, NULL) == 0;
+        if (ok) {
+            /* with the NUL: nothing slides from one file into the next */
+            ok = EVP_DigestUpdate(context, data, len + 1) == 1;
+            explicit_bzero(data, len);
+            free(data);
+        }
+    }
+    if (!ok || EVP_DigestFinal_ex(context, digest, NULL) != 1)
+        memset(digest, 0, 32);
+    EVP_MD_CTX_free(context);
+}
+
 int conf_write(struct step_run *run, const struct replication *r)
 {
     const char *state_directory = run->hands->config->options.state_directory;
@@ -129,6 +155,7 @@ int conf_write(struct step_run *run, const struct replication *r)
                               run->secrets->password[PASSWORD_REPLICATION], &run->err) < 0)
         goto out;
     snprintf(run->names, sizeof run->names, "%s", conf.sync_names);
+    conf_digest(state_directory, run->digest);
     rc = 0;
 out:
     free(conf.sync_names);
