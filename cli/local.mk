@@ -1,6 +1,29 @@
 # ogelctl: one file per command.
 noinst_LIBRARIES += libogcli.a
-libogcli_a_SOURCES =
+libogcli_a_SOURCES = \
+	cli/args.c cli/args.h \
+	cli/cli.h \
+	cli/client.c cli/client.h \
+	cli/cmd_completion.c \
+	cli/cmd_config.c \
+	cli/cmd_connect.c \
+	cli/cmd_events.c \
+	cli/cmd_failover.c \
+	cli/cmd_init.c \
+	cli/cmd_maintenance.c \
+	cli/cmd_node.c \
+	cli/cmd_restart.c \
+	cli/cmd_status.c \
+	cli/cmd_switchover.c \
+	cli/cmd_version.c \
+	cli/cmd_watch.c \
+	cli/commands.c cli/commands.h \
+	cli/operation.c cli/operation.h \
+	cli/options.c cli/options.h \
+	cli/sse.c cli/sse.h \
+	cli/table.c cli/table.h \
+	cli/usage.c cli/usage.h \
+	cli/view.c cli/view.h
 
 if HAVE_CLI
 bin_PROGRAMS += ogelctl
