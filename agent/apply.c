@@ -132,7 +132,7 @@ static void promoted(struct agent *agent, const struct step_run *run)
         return;
     in->in_recovery = false;
     in->flushed.timeline = run->position.timeline;
-    in->confirmed_ms = clock_boot_ms();
+    in->confirmed_ms = agent->promoted_ms = clock_boot_ms();
     in->checkpointed = in->roles_done = false;
     in->position_valid = false;
     agent->changed_ms = clock_boot_ms();
@@ -158,9 +158,10 @@ static void child_started(struct agent *agent, const struct step_run *run, enum 
     struct inputs *in = &agent->in;
 
     in->child = kind;
+    in->position_valid = false; /* other data from here on */
     if (run->rc < 0) {
-        in->child_state = CHILD_FAILED;
-        in->child_ended_ms = clock_boot_ms();
+        /* nothing ran (its source was not ready, or it would not fit): tried again like any step */
+        in->child_state = CHILD_ABSENT;
         observe_look(agent);
         return;
     }

@@ -21,6 +21,7 @@ enum {
     REPEAT_FREE = 3,        /* the same step may succeed so often in a row without a pause */
     PEER_FRESH_MS = 2500,
     LOOK_RETRY_MS = 500,
+    SETTLE_MS = 300,        /* after a promotion */
     TURNS_MAX = 20,         /* in one go; then the loop has its turn */
 };
 
@@ -317,11 +318,21 @@ static void gather(struct agent *agent)
     }
 }
 
+/* What a new leader does for later: the standby that its first commits wait for goes first. */
+static bool may_wait(const struct step *step)
+{
+    return step->kind == STEP_ROLES ||
+           (step->kind == STEP_CHECKPOINT && step->reason == AGENT_REASON_CHECKPOINT_AFTER);
+}
+
 /* A step that is not to be run yet: how long to wait for it; 0: it may run. */
 static int64_t held_back(const struct agent *agent, const struct step *step)
 {
     const struct retry *retry = &agent->retry;
 
+    if (may_wait(step) && agent->durable.birth_ended &&
+        agent->in.now_ms < agent->promoted_ms + SETTLE_MS)
+        return agent->promoted_ms + SETTLE_MS - agent->in.now_ms;
     if (step->kind == STEP_NONE || step->kind != retry->kind || step->reason != retry->reason ||
         retry->not_before_ms <= agent->in.now_ms)
         return 0;

@@ -118,6 +118,7 @@ struct agent {
     /* the discard permission this node, as leader, has given */
     int32_t discard_given_to;
     int64_t discard_given_ms;
+    int64_t promoted_ms;
     int64_t leading_since_ms;       /* 0: it does not lead */
 
     /* report */

@@ -349,13 +349,23 @@ static void follow_lineage(struct agent *agent)
     worker_run(agent->background, lineage_work, lineage_done, run);
 }
 
+/* Without the key no new receiver can authenticate: once the old ones were seen to be gone, a new child
+ * without a title is a client's session. */
+static bool receivers_are_gone(const struct agent *agent)
+{
+    const struct inputs *in = &agent->in;
+
+    return in->replication_known && in->replication_loaded &&
+           in->replication.upstream == NODE_NONE && !in->receivers;
+}
+
 void observe_sample(const struct sample *sample, void *arg)
 {
     struct agent *agent = arg;
 
     if (sample->life != agent->life || agent->pm.pid == 0)
         return;
-    if (sample->taken_ms > agent->changed_ms)
+    if (sample->taken_ms > agent->changed_ms && !receivers_are_gone(agent))
         agent->in.receivers = sample->receivers;
     if (sample->status == PG_OK)
         take_state(agent, sample);

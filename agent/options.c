@@ -35,7 +35,7 @@ static const struct opt peer_table[] = {
      .offset = offsetof(struct peer_options, agent),
      .flags = OPT_REQUIRED,
      .help = "Where its agent listens.",
-     .sample = "\"10.0.0.2:7432\""},
+     .sample = "10.0.0.2:7432"},
     {.name = NULL},
 };
 
@@ -116,7 +116,7 @@ const struct opt agent_option_table[] = {
     {.name = "listen",
      .type = OPT_ADDRESS,
      .offset = FIELD_AT(listen),
-     .dflt = "\"127.0.0.1:7432\"",
+     .dflt = "127.0.0.1:7432",
      .help = "Where this agent's HTTP API listens."},
     {.name = "data_directory",
      .type = OPT_PATH,

@@ -25,6 +25,7 @@ enum {
     WAL_END_TIMEOUT_MS = 120000,
     KILL_TIMEOUT_MS = 10000,
     RECEIVERS_MAX = 64,
+    RECEIVER_GRACE_MS = 2,
     HISTORIES_MAX = 4096,
 };
 
@@ -274,27 +275,38 @@ static void signal_receiver(pid_t pid, pid_t postmaster, int signo)
     close(fd);
 }
 
-/* Gone from the process table, or the deadline. */
-static int end_receivers(struct step_run *run, int signo)
+static bool contains(const pid_t *pids, int count, pid_t pid)
 {
-    int64_t deadline = clock_mono_ms() + run->hands->config->options.receiver_timeout_ms;
-    pid_t pids[RECEIVERS_MAX];
-    int count;
+    for (int i = 0; i < count; i++)
+        if (pids[i] == pid)
+            return true;
+    return false;
+}
+
+/* Until none is left in the process table, or the deadline. A child whose title is not set yet is most
+ * often a client's session: only one that is still there at the next look is signalled. SIGNO 0: just
+ * looks. */
+static int await_receivers(struct step_run *run, int signo, int64_t timeout_ms)
+{
+    int64_t deadline = clock_mono_ms() + timeout_ms;
+    pid_t pids[RECEIVERS_MAX], before[RECEIVERS_MAX];
+    int count, count_before = 0;
 
     run->receivers = true;
     for (;;) {
         count = proc_receivers(run->pm.pid, pids, RECEIVERS_MAX);
-        if (count == 0) {
-            run->receivers = false;
-            return 0;
-        }
         if (count < 0)
             return err_set(&run->err, ERR_IO, "cannot list the server's processes");
-        for (int i = 0; i < count && i < RECEIVERS_MAX; i++)
-            signal_receiver(pids[i], run->pm.pid, signo);
-        if (clock_mono_ms() >= deadline)
+        run->receivers = count > 0;
+        if (count == 0 || clock_mono_ms() >= deadline)
             return 0;
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        count = count < RECEIVERS_MAX ? count : RECEIVERS_MAX;
+        for (int i = 0; signo != 0 && i < count; i++)
+            if (contains(before, count_before, pids[i]))
+                signal_receiver(pids[i], run->pm.pid, signo);
+        memcpy(before, pids, sizeof before);
+        count_before = count;
+        nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
     }
 }
 
@@ -314,11 +326,11 @@ static int reload(struct step_run *run)
 
 static int write_replication(struct step_run *run)
 {
-    pid_t receiver;
-
     if (conf_write(run, &run->step.replication) < 0 || reload(run) < 0)
         return -1;
-    run->receivers = run->pm.pid != 0 && proc_receivers(run->pm.pid, &receiver, 1) != 0;
+    /* one that loses its leader goes by itself, and sessions that are being made get their titles */
+    if (run->pm.pid != 0 && await_receivers(run, 0, RECEIVER_GRACE_MS) < 0)
+        return -1;
     if (run->pg == PG_UP && !run->in_recovery)
         step_nudge(run);
     return 0;
@@ -362,9 +374,9 @@ static int execute(struct step_run *run)
     case STEP_REPLICATION:
         return write_replication(run);
     case STEP_END_RECEIVERS:
-        return end_receivers(run, SIGTERM);
+        return await_receivers(run, SIGTERM, run->hands->config->options.receiver_timeout_ms);
     case STEP_KILL_RECEIVERS:
-        return end_receivers(run, SIGKILL);
+        return await_receivers(run, SIGKILL, run->hands->config->options.receiver_timeout_ms);
     case STEP_CHECKPOINT:
         return step_checkpoint(run);
     case STEP_STOP:
