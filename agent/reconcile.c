@@ -99,6 +99,12 @@ const struct report *leader_report(const struct inputs *in)
     return report;
 }
 
+bool data_is_foreign(const struct inputs *in)
+{
+    return in->data_foreign &&
+           (in->durable->data_id == 0 || in->durable->marker == MARKER_NONE);
+}
+
 bool data_usable(const struct durable *durable)
 {
     return durable->marker == MARKER_NONE ? durable->complete : durable->marker_done;

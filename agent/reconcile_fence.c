@@ -80,7 +80,7 @@ static bool disown(const struct inputs *in, struct step *step)
     next.complete = next.rewound = false;
     next.marker = MARKER_CLONE;
     next.marker_done = false;
-    next.data_id = 0;
+    next.data_id = in->nonce;
     next.floor = (struct position) {0};
     return choose_persist(step, &next, AGENT_REASON_NO_GRANT);
 }

@@ -55,7 +55,7 @@ bool child_results(const struct inputs *in, struct step *step)
             return choose_persist(step, &next, AGENT_REASON_REWIND_DONE);
         }
         next.marker = MARKER_CLONE;
-        next.data_id = 0;
+        next.data_id = in->nonce;
         return choose_persist(step, &next, AGENT_REASON_REWIND_FAILED);
     }
     if (d->marker == MARKER_CLONE && whole) {
@@ -72,7 +72,7 @@ static bool clone(const struct inputs *in, struct step *step)
 
     if (in->child == CHILD_CLONE && in->child_state == CHILD_RUNNING)
         return choose_wait(step, AGENT_REASON_CLONE, WAKE_MS);
-    if (in->data_foreign)
+    if (data_is_foreign(in))
         return choose_wait(step, AGENT_REASON_DATA_FOREIGN, WAKE_MS);
     if (!leader_report(in))
         return choose_wait(step, AGENT_REASON_WAIT_LEADER, WAKE_MS);

@@ -240,7 +240,7 @@ static void take_birth(const struct inputs *in, struct durable *next)
         /* an earlier attempt made or copied data here; the new first leader's replaces it */
         next->complete = next->rewound = next->marker_done = false;
         next->marker = MARKER_CLONE;
-        next->data_id = 0;
+        next->data_id = in->nonce;
         next->floor = (struct position) {0};
     }
     if (next->incarnations[next->node].number == 0)

@@ -34,6 +34,8 @@ bool peer_of_cluster(const struct inputs *in,
 const struct report *leader_report(
     const struct inputs *in); /* of the promised leader while it leads; else NULL */
 bool data_usable(const struct durable *durable); /* a copy is there that Postgres may start from */
+/* Somebody else's data. What a marked init or copy has left half done is this node's own. */
+bool data_is_foreign(const struct inputs *in);
 bool superseded(const struct inputs *in);
 
 /* replication as it ought to be */

@@ -43,7 +43,7 @@ static bool initialise(const struct inputs *in, struct step *step)
         return false;
     if (d->birth_ended || !d->birth_promised || d->birth_leader != d->node)
         return choose_wait(step, AGENT_REASON_WAIT_ELECTION, WAKE_MS);
-    if (in->data_foreign)
+    if (data_is_foreign(in))
         return choose_wait(step, AGENT_REASON_DATA_FOREIGN, WAKE_MS);
     if (d->marker != MARKER_INIT || d->data_id == 0) {
         next.marker = MARKER_INIT;
