@@ -123,18 +123,20 @@ stop_strays() {
     done 2>/dev/null
 }
 
+# With the agents gone nobody elects, and with the leader first its standbys still get all of its WAL: at the
+# next start the three attach to whichever leads, and none has to be rewound.
 stop_all() {
     local node leader=
     step stop
     stop_daemon orchestrator 15
     for node in $nodes; do
-        if as_user test -f "$data/$node/data/PG_VERSION" && ! as_user test -f "$data/$node/data/standby.signal"; then
+        if [ -f "$data/$node/data/PG_VERSION" ] && [ ! -f "$data/$node/data/standby.signal" ]; then
             leader=$node
         fi
     done
     for node in $nodes; do stop_daemon "agent-$node" 30; done
-    for node in $nodes; do [ "$node" = "$leader" ] || stop_postgres "$node"; done
     [ -z "$leader" ] || stop_postgres "$leader"
+    for node in $nodes; do stop_postgres "$node"; done
     stop_daemon redis 10
     stop_strays
     step_done "everything is stopped; the data is in $(shown "$data")"
