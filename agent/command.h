@@ -1,6 +1,6 @@
 /*
- * One short-lived program, run to its end: PostgreSQL's tools that answer a question (pg_controldata,
- * pg_waldump). Not for clones and rewinds, which take long and are watched.
+ * One short-lived program, run to its end: PostgreSQL's tools that answer a question
+ * (pg_controldata, pg_waldump). Not for clones and rewinds, which take long and are watched.
  */
 #ifndef OGEL_AGENT_COMMAND_H
 #define OGEL_AGENT_COMMAND_H
@@ -20,9 +20,9 @@ struct command_result {
 };
 
 /* Runs ARGV (its first entry is a path) in the working directory "/", with stdin from /dev/null and
- * an environment of LC_ALL=C and PATH alone. A program that has not ended after TIMEOUT_MS is killed:
- * ERR_TIMEOUT. It dies with the calling thread. Returns 0 whatever its exit code was; RESULT is then
- * freed with command_result_free(). ERR_NOT_FOUND when there is no such program. */
+ * an environment of LC_ALL=C and PATH alone. A program that has not ended after TIMEOUT_MS is
+ * killed: ERR_TIMEOUT. It dies with the calling thread. Returns 0 whatever its exit code was;
+ * RESULT is then freed with command_result_free(). ERR_NOT_FOUND when there is no such program. */
 OGEL_MUST_CHECK int command_run(const char *const *argv, int64_t timeout_ms,
                                 struct command_result *result, struct err *err);
 

@@ -80,9 +80,18 @@ tests_unit_test_proc_LDADD = libogagent.a $(LDADD)
 
 # Against real servers, as an unprivileged user: run by ./runtests, not by `make check`.
 if HAVE_CMOCKA
-check_PROGRAMS += tests/integration/test_postgres_layer
+check_PROGRAMS += tests/integration/test_postgres_layer tests/integration/test_postgres_wal
 endif
+tests_integration_test_postgres_layer_SOURCES = \
+	tests/integration/postgres_node.c \
+	tests/integration/postgres_node.h \
+	tests/integration/test_postgres_layer.c
 tests_integration_test_postgres_layer_LDADD = libogagent.a $(LDADD)
+tests_integration_test_postgres_wal_SOURCES = \
+	tests/integration/postgres_node.c \
+	tests/integration/postgres_node.h \
+	tests/integration/test_postgres_wal.c
+tests_integration_test_postgres_wal_LDADD = libogagent.a $(LDADD)
 
 if HAVE_AGENT
 bin_PROGRAMS += ogel-agent

@@ -483,7 +483,7 @@ int pgconf_check(const struct pgconf *conf, const char *bindir, int64_t timeout_
         ask_postgres(program, file, "shared_preload_libraries", timeout_ms, libraries, err) != 0)
         goto out;
     /* These two it would find out only at its start. */
-    if (atoi(reserved) >= atoi(connections))
+    if (strtol(reserved, NULL, 10) >= strtol(connections, NULL, 10))
         err_set(err, ERR_INVALID,
                 "superuser_reserved_connections (%s) must be less than max_connections (%s)",
                 reserved, connections);
@@ -637,7 +637,7 @@ int pgconf_log_prune(const char *state_dir, uint64_t max_bytes, struct err *err)
             !S_ISREG(st.st_mode))
             continue;
         files = xreallocarray(files, count + 1, sizeof *files);
-        strcpy(files[count].name, entry->d_name);
+        memcpy(files[count].name, entry->d_name, strlen(entry->d_name) + 1);
         files[count++].size = (uint64_t)st.st_size;
         total += (uint64_t)st.st_size;
     }

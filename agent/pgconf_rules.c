@@ -275,7 +275,7 @@ static size_t hba_address(const struct hba_line *line, size_t at)
     int bits, mask_bits;
     if (at >= line->count || strlen(line->fields[at]) >= sizeof text)
         return 0;
-    strcpy(text, line->fields[at]);
+    snprintf(text, sizeof text, "%s", line->fields[at]);
     char *slash = strchr(text, '/');
     if (slash != NULL) {
         char *end;
