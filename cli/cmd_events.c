@@ -41,7 +41,8 @@ static void print_event(const struct events *events, const json_t *event)
     const char *code = view_text(event, "reason"), *source = view_text(event, "source");
     const char *node = view_text(event, "node");
     int64_t generation = view_number(event, "generation", -1);
-    char *line, *details = NULL, in[32] = "-";
+    const char *who = view_text(event, "who");
+    char *line, in[32] = "-";
 
     if (events->ctl->json) {
         line = json_dump_line(event);
@@ -51,19 +52,14 @@ static void print_event(const struct events *events, const json_t *event)
     }
     if (generation >= 0)
         snprintf(in, sizeof(in), "g%" PRId64, generation);
-    if (json_object_size(json_object_get(event, "details")) > 0)
-        details = json_dump_line(json_object_get(event, "details"));
-    line = xasprintf("%-24s  %-5s  %-4s  %-4s  %s%s%s%s%s", view_text(event, "time"), in,
+    line = xasprintf("%-24s  %-5s  %-4s  %-4s  %s%s%s", view_text(event, "time"), in,
                      node[0] != '\0'    ? node
                      : source[0] != 'o' ? source
                                         : "-",
                      code[0] != '\0' ? code : "-", view_text(event, "text"),
-                     details != NULL ? " " : "", details != NULL ? details : "",
-                     code[0] != '\0' && view_text(event, "who")[0] != '\0' ? "; asked for by " : "",
-                     code[0] != '\0' ? view_text(event, "who") : "");
+                     who[0] != '\0' ? "; by " : "", who);
     style_print(stdout, events->ctl->color_out, code[0] == 'L' ? STYLE_WARN : STYLE_PLAIN, line);
     putchar('\n');
-    free(details);
     free(line);
 }
 

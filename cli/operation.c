@@ -245,6 +245,8 @@ enum ctl_exit operation_post(struct ctl *ctl, struct progress *progress, const c
     if (post.rc == CTL_REFUSED && json_is_object(json_object_get(post.answer, "cluster")) &&
         !view_flag(json_object_get(post.answer, "cluster"), "failover_possible"))
         view_print_blockers(json_object_get(post.answer, "cluster"), stderr, ctl->color_err);
+    if (post.rc == CTL_REFUSED)
+        err_context(err, "refused");
     return post.rc;
 }
 

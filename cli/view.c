@@ -83,8 +83,8 @@ static const struct {
     const char *advice;
 } advices[] = {
     {"X1", "ogelctl maintenance off ends it"},
-    {"X2", "start the nodes that are down; only if they are destroyed for good: ogelctl failover "
-           "--accept-data-loss --destroyed NODE,NODE"},
+    {"X2", "start the nodes that are down; the way out if they are destroyed for good: ogelctl "
+           "failover --help"},
     {"X5", "ogelctl node unfence lets it take part again"},
     {"X7", "is ogel-agent running there, and can the orchestrator reach it?"},
     {"X10", "its agent's state directory is another cluster's: move it away and restart the agent"},
@@ -115,7 +115,11 @@ void view_print_blockers(const json_t *cluster, FILE *out, bool color)
         style_print(out, color, STYLE_WARN, line);
         fputc('\n', out);
         free(line);
-        if (advice != NULL)
+        /* once, below the last of those it is for */
+        if (advice != NULL &&
+            strcmp(code, view_text(json_array_get(json_object_get(cluster, "failover_blockers"),
+                                                  i + 1),
+                                   "reason")) != 0)
             fprintf(out, "    %s\n", advice);
     }
 }

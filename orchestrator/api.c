@@ -1,4 +1,5 @@
-/* The HTTP API of the orchestrator; docs/openapi.yaml describes it, and the tests hold one against the other. */
+/* The HTTP API of the orchestrator; docs/openapi.yaml describes it, and the tests hold one against
+ * the other. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "base/mem.h"
 #include "base/rand.h"
 #include "base/secret.h"
+#include "base/units.h"
 #include "config.h"
 #include "orchestrator/connect.h"
 #include "orchestrator/metrics.h"
@@ -16,8 +18,16 @@
 #include "orchestrator/shell.h"
 #include "orchestrator/topology.h"
 
-enum { BODY_DEPTH = 8, WHO_SIZE = 200, EVENTS_DEFAULT = 100, EVENTS_MAX = 2000, DOCUMENT_WAIT_MS = 20000,
-       TOKEN_SIZE = 257, ROUTES_MAX = 32 };
+enum {
+    BODY_DEPTH = 8,
+    WHO_SIZE = 200,
+    EVENTS_DEFAULT = 100,
+    EVENTS_MAX = 2000,
+    DOCUMENT_WAIT_MS = 20000,
+    STREAM_BACKLOG_BYTES = 4 << 20,
+    TOKEN_SIZE = 257,
+    ROUTES_MAX = 32
+};
 
 struct api {
     struct orchestrator *orchestrator;
@@ -25,7 +35,7 @@ struct api {
     size_t route_count;
 };
 
-/* --- what all handlers share --------------------------------------------------------------------------------------- */
+/* --- what all handlers share ------------------------------------------------------------------ */
 
 static struct cluster *find_cluster(struct http_request *request, struct orchestrator *orchestrator)
 {
@@ -33,7 +43,8 @@ static struct cluster *find_cluster(struct http_request *request, struct orchest
     struct cluster *cluster = orchestrator_cluster(orchestrator, name);
 
     if (!cluster)
-        http_respond_problem(request, 404, NULL, "no cluster \"%s\": GET /v1/clusters lists them", name);
+        http_respond_problem(request, 404, NULL, "no cluster \"%s\": GET /v1/clusters lists them",
+                             name);
     return cluster;
 }
 
@@ -42,18 +53,23 @@ static struct node *find_node(struct http_request *request, struct cluster *clus
     struct node *node = cluster_node(cluster, id);
 
     if (!node)
-        http_respond_problem(request, 404, NULL, "cluster %s has no node \"%s\" (it has %s, %s, %s)", cluster->name,
-                             id, cluster->nodes[0].id, cluster->nodes[1].id, cluster->nodes[2].id);
+        http_respond_problem(request, 404, NULL,
+                             "cluster %s has no node \"%s\" (it has %s, %s, %s)", cluster->name, id,
+                             cluster->nodes[0].id, cluster->nodes[1].id, cluster->nodes[2].id);
     return node;
 }
 
-/* Who asks: what the client says of its user, and what is proved: the token's name and the address. */
+/* Who asks: what the client says of its user, and what is proved: the token's name and the address.
+ */
 static void who_asks(struct http_request *request, char who[WHO_SIZE])
 {
     const char *user = http_request_header(request, "X-Ogel-Operator");
 
     snprintf(who, WHO_SIZE, "%.100s (token %s, %s)", user && *user ? user : "unnamed",
              request->token_name ? request->token_name : "-", request->peer);
+    for (char *at = who; *at; at++)
+        if (*at < ' ' || *at > '~')
+            *at = '?';
 }
 
 /* The body as an object; an empty one is {}. Answers 400 itself and returns NULL. */
@@ -81,8 +97,8 @@ static bool bad_field(struct http_request *request, json_t *body, const struct e
 }
 
 /* An optional field that names a node. Answers itself and returns false when it does not. */
-static bool read_target(struct http_request *request, struct cluster *cluster, json_t *body, const char *field,
-                        int32_t *slot)
+static bool read_target(struct http_request *request, struct cluster *cluster, json_t *body,
+                        const char *field, int32_t *slot)
 {
     char id[NODE_ID_SIZE] = "";
     struct err err = {0};
@@ -102,11 +118,11 @@ static bool read_target(struct http_request *request, struct cluster *cluster, j
     return true;
 }
 
-/* --- operators' requests ------------------------------------------------------------------------------------------- */
+/* --- operators' requests ---------------------------------------------------------------------- */
 
 struct operation {
     struct cluster *cluster;
-    struct http_request *request;   /* NULL: the client went away */
+    struct http_request *request; /* NULL: the client went away */
     uint64_t id;
 };
 
@@ -115,14 +131,18 @@ static void operation_done(const struct request_result *result, void *arg)
     struct operation *operation = arg;
     struct http_request *request = operation->request;
 
-    if (request && result->ok)
+    if (request && result->late)
+        http_respond_problem(request, 504, NULL, "%s", result->detail);
+    else if (request && result->ok)
         http_respond_json(request, 200,
-                          json_pack("{s:b,s:s,s:s,s:o}", "ok", 1, "reason", reason_code(result->reason), "text",
-                                    result->detail, "cluster", topology_json(operation->cluster)));
+                          json_pack("{s:b,s:s,s:s,s:o}", "ok", 1, "reason",
+                                    reason_code(result->reason), "text", result->detail, "cluster",
+                                    topology_json(operation->cluster)));
     else if (request)
         http_respond_problem_with(request, 409, "Not carried out",
-                                  json_pack("{s:b,s:s,s:o}", "ok", 0, "reason", reason_code(result->reason),
-                                            "cluster", topology_json(operation->cluster)),
+                                  json_pack("{s:b,s:s,s:o}", "ok", 0, "reason",
+                                            reason_code(result->reason), "cluster",
+                                            topology_json(operation->cluster)),
                                   "%s", result->detail);
     free(operation);
 }
@@ -132,15 +152,17 @@ static void operation_woken(struct http_request *request, enum http_wake why, vo
     struct operation *operation = arg;
 
     if (why == HTTP_WAKE_DEADLINE)
-        http_respond_problem(request, 504, NULL,
-                             "the operation is still under way: look at GET /v1/clusters/%s and its events",
-                             operation->cluster->name);
+        http_respond_problem(
+            request, 504, NULL,
+            "the operation is still under way: look at GET /v1/clusters/%s and its events",
+            operation->cluster->name);
     operation->request = NULL;
     request_forget(operation->cluster, operation->id);
     free(operation);
 }
 
-static void submit(struct http_request *request, struct cluster *cluster, const struct request *wish)
+static void submit(struct http_request *request, struct cluster *cluster,
+                   const struct request *wish)
 {
     int64_t timeout_ms = cluster->orchestrator->options->request_timeout_ms;
     struct operation *operation = xcalloc(1, sizeof *operation);
@@ -185,8 +207,10 @@ static bool read_destroyed(struct http_request *request, struct cluster *cluster
     if (json_field_bool(body, "accept_data_loss", JSON_OPTIONAL, &accepted, &err) ||
         json_field_array(body, "destroyed", JSON_OPTIONAL, NODE_COUNT - 1, &list, &err))
         return bad_field(request, body, &err);
-    json_array_foreach(list, i, item) {
-        struct node *node = json_is_string(item) ? cluster_node(cluster, json_string_value(item)) : NULL;
+    json_array_foreach(list, i, item)
+    {
+        struct node *node = json_is_string(item) ? cluster_node(cluster, json_string_value(item))
+                                                 : NULL;
 
         if (!node) {
             err_set(&err, ERR_INVALID, "field \"destroyed\": expected ids of this cluster's nodes");
@@ -196,8 +220,9 @@ static bool read_destroyed(struct http_request *request, struct cluster *cluster
         count++;
     }
     if (accepted != (count > 0)) {
-        err_set(&err, ERR_INVALID, "\"accept_data_loss\" and \"destroyed\" go together: name the nodes that are "
-                                   "destroyed for good");
+        err_set(&err, ERR_INVALID,
+                "\"accept_data_loss\" and \"destroyed\" go together: name the nodes that are "
+                "destroyed for good");
         return bad_field(request, body, &err);
     }
     return true;
@@ -232,13 +257,16 @@ static void handle_switchover(struct http_request *request, void *arg)
     submit(request, cluster, &wish);
 }
 
-static void submit_job(struct http_request *request, struct orchestrator *orchestrator, enum job_kind kind)
+static void submit_job(struct http_request *request, struct orchestrator *orchestrator,
+                       enum job_kind kind)
 {
     struct cluster *cluster = find_cluster(request, orchestrator);
-    struct node *node = cluster ? find_node(request, cluster, http_request_param(request, "id")) : NULL;
+    struct node *node = cluster ? find_node(request, cluster, http_request_param(request, "id"))
+                                : NULL;
 
     if (node)
-        submit(request, cluster, &(struct request) {.kind = REQUEST_JOB, .target = node->slot, .job.kind = kind});
+        submit(request, cluster,
+               &(struct request){.kind = REQUEST_JOB, .target = node->slot, .job.kind = kind});
 }
 
 static void handle_restart(struct http_request *request, void *arg)
@@ -251,7 +279,7 @@ static void handle_reinit(struct http_request *request, void *arg)
     submit_job(request, arg, JOB_REINIT);
 }
 
-/* --- the cluster document ------------------------------------------------------------------------------------------- */
+/* --- the cluster document --------------------------------------------------------------------- */
 
 struct document_wait {
     struct http_request *request;
@@ -263,7 +291,7 @@ static void document_done(int status, const json_t *answer, const char *detail, 
     struct document_wait *wait = arg;
 
     if (wait->request && status == 200)
-        http_respond_json(wait->request, 200, json_incref((json_t *) answer));
+        http_respond_json(wait->request, 200, json_incref((json_t *)answer));
     else if (wait->request)
         http_respond_problem(wait->request, status, NULL, "%s", detail);
     free(wait);
@@ -279,7 +307,8 @@ static void document_woken(struct http_request *request, enum http_wake why, voi
     free(wait);
 }
 
-static void await_document(struct http_request *request, struct document_wait *wait, struct err *err)
+static void await_document(struct http_request *request, struct document_wait *wait,
+                           struct err *err)
 {
     if (!wait->call) {
         http_respond_problem(request, 503, NULL, "%s", err->text);
@@ -289,14 +318,16 @@ static void await_document(struct http_request *request, struct document_wait *w
     http_suspend(request, DOCUMENT_WAIT_MS, document_woken, wait);
 }
 
-static void change_document(struct http_request *request, struct cluster *cluster, json_t *change)
+/* Takes over the reference to change. */
+static void change_document(struct http_request *request, struct cluster *cluster,
+                            const char *action, json_t *change)
 {
     struct document_wait *wait = xcalloc(1, sizeof *wait);
     struct err err = {0};
     char who[WHO_SIZE];
 
     who_asks(request, who);
-    history_audit(cluster, who, "settings", json_incref(change));
+    history_audit(cluster, who, action, json_incref(change));
     wait->request = request;
     wait->call = document_change(cluster, change, who, document_done, wait, &err);
     json_decref(change);
@@ -313,12 +344,13 @@ static void handle_settings(struct http_request *request, void *arg)
         return;
     if (json_parse_bounded(request->body, request->body_size, BODY_DEPTH, &change, &err) ||
         !json_is_object(change)) {
-        http_respond_problem(request, 400, NULL, "%s",
-                             err.code ? err.text : "the body must be a JSON object such as {\"settings\": {…}}");
+        http_respond_problem(
+            request, 400, NULL, "%s",
+            err.code ? err.text : "the body must be a JSON object such as {\"settings\": {…}}");
         json_decref(change);
         return;
     }
-    change_document(request, cluster, change);
+    change_document(request, cluster, "settings", change);
 }
 
 static void handle_settings_get(struct http_request *request, void *arg)
@@ -350,14 +382,17 @@ static void handle_maintenance(struct http_request *request, void *arg)
         return;
     }
     json_decref(body);
-    change_document(request, cluster, json_pack("{s:b}", "maintenance", enabled));
+    change_document(request, cluster, enabled ? "maintenance on" : "maintenance off",
+                    json_pack("{s:b}", "maintenance", enabled));
 }
 
 /* The list of fenced nodes with this one added or removed. */
-static void change_fence(struct http_request *request, struct orchestrator *orchestrator, bool fence)
+static void change_fence(struct http_request *request, struct orchestrator *orchestrator,
+                         bool fence)
 {
     struct cluster *cluster = find_cluster(request, orchestrator);
-    struct node *node = cluster ? find_node(request, cluster, http_request_param(request, "id")) : NULL;
+    struct node *node = cluster ? find_node(request, cluster, http_request_param(request, "id"))
+                                : NULL;
     const struct document_facts *facts;
     json_t *list;
 
@@ -372,7 +407,8 @@ static void change_fence(struct http_request *request, struct orchestrator *orch
     for (int32_t slot = 0; slot < NODE_COUNT; slot++)
         if (slot == node->slot ? fence : facts->fenced[slot])
             json_array_append_new(list, json_string(cluster->nodes[slot].id));
-    change_document(request, cluster, json_pack("{s:o}", "fenced", list));
+    change_document(request, cluster, fence ? "fence" : "unfence",
+                    json_pack("{s:o}", "fenced", list));
 }
 
 static void handle_fence(struct http_request *request, void *arg)
@@ -385,7 +421,7 @@ static void handle_unfence(struct http_request *request, void *arg)
     change_fence(request, arg, false);
 }
 
-/* --- looking -------------------------------------------------------------------------------------------------------- */
+/* --- looking ---------------------------------------------------------------------------------- */
 
 static void handle_clusters(struct http_request *request, void *arg)
 {
@@ -394,7 +430,8 @@ static void handle_clusters(struct http_request *request, void *arg)
 
     for (uint32_t i = 0; i < orchestrator->cluster_count; i++)
         json_array_append_new(list, topology_json(&orchestrator->clusters[i]));
-    http_respond_json(request, 200, json_pack("{s:s,s:o}", "version", PACKAGE_VERSION, "clusters", list));
+    http_respond_json(request, 200,
+                      json_pack("{s:s,s:o}", "version", PACKAGE_VERSION, "clusters", list));
 }
 
 static void handle_cluster(struct http_request *request, void *arg)
@@ -413,14 +450,14 @@ struct follower {
 static void follow_send(struct http_stream *stream, uint64_t number, const json_t *event)
 {
     char *text = json_dump_line(event);
-    char *message = xasprintf("id: %llu\nevent: %s\ndata: %s\n\n", (unsigned long long) number,
+    char *message = xasprintf("id: %llu\nevent: %s\ndata: %s\n\n", (unsigned long long)number,
                               json_string_value(json_object_get(event, "kind"))
                                   ? json_string_value(json_object_get(event, "kind"))
                                   : "event",
                               text);
 
     /* a reader that is too slow is closed by the server; on_close cleans up */
-    (void) http_stream_send(stream, message, strlen(message));
+    (void)http_stream_send(stream, message, strlen(message));
     free(message);
     free(text);
 }
@@ -436,7 +473,7 @@ static void follow_closed(struct http_stream *stream, void *arg)
 {
     struct follower *follower = arg;
 
-    (void) stream;
+    (void)stream;
     history_unsubscribe(follower->cluster, follow_event, follower);
     free(follower);
 }
@@ -456,26 +493,21 @@ static void follow(struct http_request *request, struct cluster *cluster, uint64
         return;
     }
     follower->stream = http_stream_start(request, "text/event-stream", follow_closed, follower);
-    (void) http_stream_send(follower->stream, ": ogel events\n\n", strlen(": ogel events\n\n"));
-    json_array_foreach(list, i, event)
-        follow_send(follower->stream, (uint64_t) json_integer_value(json_object_get(event, "number")), event);
+    (void)http_stream_send(follower->stream, ": ogel events\n\n", strlen(": ogel events\n\n"));
+    json_array_foreach(list, i, event) follow_send(
+        follower->stream, (uint64_t)json_integer_value(json_object_get(event, "number")), event);
     json_decref(list);
 }
 
-static bool read_number(struct http_request *request, const char *name, uint64_t max, uint64_t *out)
+static bool read_number(struct http_request *request, const char *name, int64_t max, int64_t *out)
 {
     const char *text = http_request_query(request, name);
-    char *end;
+    struct err err = {0};
 
-    if (!text)
+    if (!text || units_parse_int(text, 0, max, out, &err) == 0)
         return true;
-    *out = strtoull(text, &end, 10);
-    if (*text == '\0' || *text == '-' || *end != '\0' || *out > max) {
-        http_respond_problem(request, 400, NULL, "parameter \"%s\": expected a whole number, %llu at most", name,
-                             (unsigned long long) max);
-        return false;
-    }
-    return true;
+    http_respond_problem(request, 400, NULL, "parameter \"%s\": %s", name, err.text);
+    return false;
 }
 
 static void handle_events(struct http_request *request, void *arg)
@@ -483,21 +515,26 @@ static void handle_events(struct http_request *request, void *arg)
     struct cluster *cluster = find_cluster(request, arg);
     const char *accept = http_request_header(request, "Accept");
     const char *last = http_request_header(request, "Last-Event-ID");
-    uint64_t since = last ? strtoull(last, NULL, 10) : 0, limit = EVENTS_DEFAULT;
+    int64_t since = 0, limit = EVENTS_DEFAULT;
 
+    if (last && units_parse_int(last, 0, INT64_MAX, &since, NULL))
+        since = 0; /* of another server, perhaps: all may be news */
     if (!cluster || !read_number(request, "since", INT64_MAX, &since) ||
         !read_number(request, "limit", EVENTS_MAX, &limit))
         return;
     if (accept && strstr(accept, "text/event-stream"))
         follow(request, cluster, since);
     else
-        http_respond_json(request, 200, json_pack("{s:o}", "events", history_list(cluster, since, (uint32_t) limit)));
+        http_respond_json(
+            request, 200,
+            json_pack("{s:o}", "events", history_list(cluster, since, (uint32_t)limit)));
 }
 
 static void handle_healthz(struct http_request *request, void *arg)
 {
-    (void) arg;
-    http_respond_json(request, 200, json_pack("{s:s,s:s}", "status", "ok", "version", PACKAGE_VERSION));
+    (void)arg;
+    http_respond_json(request, 200,
+                      json_pack("{s:s,s:s}", "status", "ok", "version", PACKAGE_VERSION));
 }
 
 /* Ready: it has heard of every cluster it supervises, so that its answers are not a start-up's. */
@@ -508,10 +545,12 @@ static void handle_readyz(struct http_request *request, void *arg)
     for (uint32_t i = 0; i < orchestrator->cluster_count; i++) {
         struct cluster *cluster = &orchestrator->clusters[i];
 
-        if (cluster->nodes[0].view.known || cluster->nodes[1].view.known || cluster->nodes[2].view.known)
+        if (cluster->nodes[0].view.known || cluster->nodes[1].view.known ||
+            cluster->nodes[2].view.known)
             continue;
         http_response_header(request, "Retry-After", "1");
-        http_respond_problem(request, 503, NULL, "no agent of cluster %s has answered yet", cluster->name);
+        http_respond_problem(request, 503, NULL, "no agent of cluster %s has answered yet",
+                             cluster->name);
         return;
     }
     http_respond_json(request, 200, json_pack("{s:s}", "status", "ready"));
@@ -525,7 +564,7 @@ static void handle_metrics(struct http_request *request, void *arg)
     http_respond_take(request, 200, "text/plain; version=0.0.4; charset=utf-8", text, size);
 }
 
-/* --- the server ----------------------------------------------------------------------------------------------------- */
+/* --- the server ------------------------------------------------------------------------------- */
 
 static const struct http_route route_table[] = {
     {HTTP_GET | HTTP_POST, "/connect", HTTP_READ, connect_handle, NULL},
@@ -549,8 +588,9 @@ static const struct http_route route_table[] = {
 
 static void observe(void *arg, int route, int status, int64_t duration_us, bool waited)
 {
-    (void) arg;
-    metrics_observe_request(route < 0 ? "none" : route_table[route].pattern, route, status, duration_us, waited);
+    (void)arg;
+    metrics_observe_request(route < 0 ? NULL : &route_table[route], route, status, duration_us,
+                            waited);
 }
 
 /* Reads the token files; secrets live in buffers of the caller's, wiped by it. */
@@ -571,8 +611,8 @@ static int read_tokens(const struct orchestrator_tokens *files, struct http_toke
             continue;
         if (secret_read_file(kinds[i].file, secrets[*count], TOKEN_SIZE, err))
             return err_context(err, "token \"%s\"", kinds[i].name);
-        tokens[*count] =
-            (struct http_token) {.name = kinds[i].name, .role = kinds[i].role, .secret = secrets[*count]};
+        tokens[*count] = (struct http_token){
+            .name = kinds[i].name, .role = kinds[i].role, .secret = secrets[*count]};
         (*count)++;
     }
     return 0;
@@ -597,15 +637,17 @@ int api_start(struct orchestrator *orchestrator, struct err *err)
     }
     api->route_count = OGEL_ARRAY_LEN(route_table);
     if (read_tokens(&options->tokens, tokens, secrets, &token_count, err) == 0)
-        rc = http_server_start(&orchestrator->server, orchestrator->loop,
-                               &(struct http_server_config) {.address = options->listen.host,
-                                                             .port = options->listen.port,
-                                                             .routes = api->routes,
-                                                             .n_routes = api->route_count,
-                                                             .tokens = tokens,
-                                                             .n_tokens = token_count,
-                                                             .observe = observe},
-                               err);
+        rc = http_server_start(
+            &orchestrator->server, orchestrator->loop,
+            &(struct http_server_config){.address = options->listen.host,
+                                         .port = options->listen.port,
+                                         .routes = api->routes,
+                                         .n_routes = api->route_count,
+                                         .tokens = tokens,
+                                         .n_tokens = token_count,
+                                         .stream_backlog_max_bytes = STREAM_BACKLOG_BYTES,
+                                         .observe = observe},
+            err);
     secret_wipe(secrets, sizeof secrets);
     return rc;
 }

@@ -72,8 +72,8 @@ static void round_run(struct cluster *cluster)
     cluster->plan = plan;
     act(cluster, &plan);
     tell_events(cluster, &plan);
-    request_settled(cluster, &plan);
     topology_update(cluster);
+    request_settled(cluster, &plan);
 }
 
 static void round_posted(void *arg)

@@ -113,6 +113,7 @@ void act(struct cluster *cluster, const struct plan *plan);
  * the outcome and a JSON object for the answer (borrowed). */
 struct request_result {
     bool ok;
+    bool late;                          /* its time ran out: what was begun may still come to its end */
     enum reason reason;
     const char *detail;                 /* one sentence */
 };

@@ -13,7 +13,7 @@
 
 enum {
     WAIT_MAX_MS = 60000,
-    NAME_SIZE = 64,             /* of a database or user: NAMEDATALEN */
+    NAME_SIZE = 64, /* of a database or user: NAMEDATALEN */
     URI_SIZE = 1024,
     BODY_DEPTH = 4,
 };
@@ -22,10 +22,10 @@ enum {
 struct wish {
     struct cluster *cluster;
     bool write;
-    bool uri;                   /* plain text instead of JSON */
-    bool allow_leader;          /* reads: the leader as last resort */
-    uint64_t max_lag_bytes;     /* UINT64_MAX: any */
-    uint32_t max_lag_ms;        /* UINT32_MAX: any */
+    bool uri;               /* plain text instead of JSON */
+    bool allow_leader;      /* reads: the leader as last resort */
+    uint64_t max_lag_bytes; /* UINT64_MAX: any */
+    uint32_t max_lag_ms;    /* UINT32_MAX: any */
     uint64_t min_lsn;
     int64_t wait_ms;
     char database[NAME_SIZE];
@@ -38,7 +38,7 @@ struct waiting {
     struct topology_watch *watch;
 };
 
-/* --- reading the wish ---------------------------------------------------------------------------------------------- */
+/* --- reading the wish ------------------------------------------------------------------------- */
 
 struct parser {
     struct orchestrator *orchestrator;
@@ -54,29 +54,25 @@ static int bad(struct parser *p, const char *name, const char *allowed)
     return err_set(p->err, ERR_INVALID, "parameter \"%s\": expected %s", name, allowed);
 }
 
-static int take_number(struct parser *p, const char *name, const char *value, int64_t max, int64_t *out)
+static int take_number(struct parser *p, const char *name, const char *value, int64_t max,
+                       int64_t *out)
 {
-    char *end;
-    long long number = strtoll(value, &end, 10);
+    struct err ignored = {0};
+    char allowed[64];
 
-    if (*value == '\0' || *end != '\0' || number < 0 || number > max)
-        return bad(p, name, "a whole number of milliseconds, 60000 at most where it waits");
-    *out = number;
-    return 0;
+    snprintf(allowed, sizeof allowed, "a whole number of milliseconds, %lld at most",
+             (long long)max);
+    return units_parse_int(value, 0, max, out, &ignored) ? bad(p, name, allowed) : 0;
 }
 
 static int take_lag(struct parser *p, const char *value)
 {
     struct err ignored = {0};
     int64_t bytes;
-    char *end;
-    unsigned long long plain = strtoull(value, &end, 10);
 
-    if (*value && *end == '\0')
-        bytes = (int64_t) plain;
-    else if (units_parse_size(value, &bytes, &ignored))
+    if (units_parse_size(value, &bytes, &ignored))
         return bad(p, "max_lag", "a size such as 16MB, or bytes");
-    p->wish->max_lag_bytes = (uint64_t) bytes;
+    p->wish->max_lag_bytes = (uint64_t)bytes;
     return 0;
 }
 
@@ -114,7 +110,7 @@ static int take_param(struct parser *p, const char *name, const char *value)
     } else if (strcmp(name, "max_lag_ms") == 0) {
         if (take_number(p, name, value, UINT32_MAX - 1, &number))
             return -1;
-        wish->max_lag_ms = (uint32_t) number;
+        wish->max_lag_ms = (uint32_t)number;
     } else if (strcmp(name, "min_lsn") == 0) {
         if (units_parse_lsn(value, &wish->min_lsn, &ignored))
             return bad(p, name, "an LSN such as 16/B374D848");
@@ -127,8 +123,10 @@ static int take_param(struct parser *p, const char *name, const char *value)
     } else {
         p->failed = true;
         return err_set(p->err, ERR_INVALID,
-                       "unknown parameter \"%s\" (allowed: intent, cluster, format, max_lag, max_lag_ms, min_lsn, "
-                       "wait_ms, allow_leader, database, user)", name);
+                       "unknown parameter \"%s\" (allowed: intent, cluster, format, max_lag, "
+                       "max_lag_ms, min_lsn, "
+                       "wait_ms, allow_leader, database, user)",
+                       name);
     }
     return 0;
 }
@@ -150,13 +148,15 @@ static int take_body(struct parser *p, const struct http_request *request)
         return -1;
     if (!json_is_object(json)) {
         json_decref(json);
-        return err_set(p->err, ERR_INVALID, "the body must be a JSON object such as {\"intent\": \"read\"}");
+        return err_set(p->err, ERR_INVALID,
+                       "the body must be a JSON object such as {\"intent\": \"read\"}");
     }
-    json_object_foreach(json, name, value) {
+    json_object_foreach(json, name, value)
+    {
         const char *text = json_string_value(value);
 
         if (json_is_integer(value)) {
-            snprintf(number, sizeof number, "%lld", (long long) json_integer_value(value));
+            snprintf(number, sizeof number, "%lld", (long long)json_integer_value(value));
             text = number;
         } else if (json_is_boolean(value)) {
             text = json_is_true(value) ? "true" : "false";
@@ -168,8 +168,8 @@ static int take_body(struct parser *p, const struct http_request *request)
     return p->failed ? -1 : 0;
 }
 
-static int read_wish(struct orchestrator *orchestrator, struct http_request *request, struct wish *wish,
-                     bool *missing, struct err *err)
+static int read_wish(struct orchestrator *orchestrator, struct http_request *request,
+                     struct wish *wish, bool *missing, struct err *err)
 {
     struct parser parser = {.orchestrator = orchestrator, .wish = wish, .err = err};
 
@@ -186,14 +186,15 @@ static int read_wish(struct orchestrator *orchestrator, struct http_request *req
         wish->cluster = orchestrator_cluster(orchestrator, NULL);
     if (!wish->cluster) {
         *missing = true;
-        return err_set(err, ERR_NOT_FOUND, parser.cluster_named
-                                               ? "no such cluster: GET /v1/clusters lists them"
-                                               : "several clusters are supervised: name one with cluster=");
+        return err_set(err, ERR_NOT_FOUND,
+                       parser.cluster_named
+                           ? "no such cluster: GET /v1/clusters lists them"
+                           : "several clusters are supervised: name one with cluster=");
     }
     return 0;
 }
 
-/* --- finding a node ------------------------------------------------------------------------------------------------ */
+/* --- finding a node --------------------------------------------------------------------------- */
 
 static bool fits(const struct wish *wish, const struct topology_node *node)
 {
@@ -202,39 +203,43 @@ static bool fits(const struct wish *wish, const struct topology_node *node)
            (wish->max_lag_ms == UINT32_MAX || node->lag_ms <= wish->max_lag_ms);
 }
 
-/* The slot to connect to, or NODE_NONE with why. Replicas take turns; the leader serves reads only when none fits. */
+/* The slot to connect to, or NODE_NONE with why. Replicas take turns; the leader serves reads only
+ * when none fits. */
 static int32_t find_node(const struct wish *wish, const char **why)
 {
     struct cluster *cluster = wish->cluster;
     const struct topology *topology = cluster->topology;
 
     if (wish->write) {
-        *why = reason_text(topology->not_writable);
+        *why = topology->not_writable == REASON_NONE ? "no agent has answered yet"
+                                                     : reason_text(topology->not_writable);
         return topology->writable ? topology->leader : NODE_NONE;
     }
     for (uint32_t i = 0; i < NODE_COUNT; i++) {
-        int32_t slot = (int32_t) (cluster->next_read++ % NODE_COUNT);
+        int32_t slot = (int32_t)(cluster->next_read++ % NODE_COUNT);
 
         if (slot != topology->leader && fits(wish, &topology->nodes[slot]))
             return slot;
     }
-    if (wish->allow_leader && topology->leader >= 0 && fits(wish, &topology->nodes[topology->leader]))
+    if (wish->allow_leader && topology->leader >= 0 &&
+        fits(wish, &topology->nodes[topology->leader]))
         return topology->leader;
     *why = "no node is fit to read from within what was asked";
     return NODE_NONE;
 }
 
-/* --- answering ----------------------------------------------------------------------------------------------------- */
+/* --- answering -------------------------------------------------------------------------------- */
 
 static size_t append_encoded(char *out, size_t used, size_t size, const char *text)
 {
     static const char hex[] = "0123456789ABCDEF";
 
     for (; *text && used + 4 < size; text++) {
-        unsigned char c = (unsigned char) *text;
+        unsigned char c = (unsigned char)*text;
 
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-._~", c)) {
-            out[used++] = (char) c;
+        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+            strchr("-._~", c)) {
+            out[used++] = (char)c;
         } else {
             out[used++] = '%';
             out[used++] = hex[c >> 4];
@@ -248,22 +253,22 @@ static size_t append_encoded(char *out, size_t used, size_t size, const char *te
 static size_t append_host(char *out, size_t used, size_t size, const struct address *address)
 {
     bool v6 = strchr(address->host, ':') != NULL;
-    int n = snprintf(out + used, size - used, "%s%s%s:%u", v6 ? "[" : "", address->host, v6 ? "]" : "",
-                     address->port);
+    int n = snprintf(out + used, size - used, "%s%s%s:%u", v6 ? "[" : "", address->host,
+                     v6 ? "]" : "", address->port);
 
-    return n < 0 || (size_t) n >= size - used ? used : used + (size_t) n;
+    return n < 0 || (size_t)n >= size - used ? used : used + (size_t)n;
 }
 
 /* only: one slot, or NODE_NONE for all nodes that are known, the leader first. */
 static void write_uri(const struct wish *wish, int32_t only, const char *attrs, char out[URI_SIZE])
 {
     const struct topology *topology = wish->cluster->topology;
-    size_t used = (size_t) snprintf(out, URI_SIZE, "postgresql://");
+    size_t used = (size_t)snprintf(out, URI_SIZE, "postgresql://");
     bool first = true;
 
     if (wish->user[0]) {
         used = append_encoded(out, used, URI_SIZE, wish->user);
-        used += (size_t) snprintf(out + used, URI_SIZE - used, "@");
+        used += (size_t)snprintf(out + used, URI_SIZE - used, "@");
     }
     for (int32_t i = -1; i < NODE_COUNT; i++) {
         int32_t slot = i < 0 ? (only >= 0 ? only : topology->leader) : i;
@@ -272,11 +277,11 @@ static void write_uri(const struct wish *wish, int32_t only, const char *attrs, 
             topology->nodes[slot].address.port == 0)
             continue;
         if (!first)
-            used += (size_t) snprintf(out + used, URI_SIZE - used, ",");
+            used += (size_t)snprintf(out + used, URI_SIZE - used, ",");
         used = append_host(out, used, URI_SIZE, &topology->nodes[slot].address);
         first = false;
     }
-    used += (size_t) snprintf(out + used, URI_SIZE - used, "/");
+    used += (size_t)snprintf(out + used, URI_SIZE - used, "/");
     used = append_encoded(out, used, URI_SIZE, wish->database);
     if (attrs)
         snprintf(out + used, URI_SIZE - used, "?target_session_attrs=%s", attrs);
@@ -284,7 +289,7 @@ static void write_uri(const struct wish *wish, int32_t only, const char *attrs, 
 
 static json_t *lag(uint64_t value, uint64_t none)
 {
-    return value == none ? json_null() : json_integer((json_int_t) value);
+    return value == none ? json_null() : json_integer((json_int_t)value);
 }
 
 static void answer(struct http_request *request, const struct wish *wish, int32_t slot)
@@ -299,13 +304,14 @@ static void answer(struct http_request *request, const struct wish *wish, int32_
         return;
     }
     write_uri(wish, NODE_NONE, wish->write ? "read-write" : "prefer-standby", multi);
-    http_respond_json(request, 200,
-                      json_pack("{s:s,s:s,s:s,s:s,s:i,s:s,s:s,s:I,s:o,s:o,s:o}", "cluster", wish->cluster->name,
-                                "node", wish->cluster->nodes[slot].id, "role",
-                                slot == topology->leader ? "leader" : "replica", "host", node->address.host, "port",
-                                node->address.port, "uri", uri, "multi_host_uri", multi, "generation",
-                                (json_int_t) topology->generation, "lag_bytes", lag(node->lag_bytes, UINT64_MAX),
-                                "lag_ms", lag(node->lag_ms, UINT32_MAX), "lsn", json_lsn(node->replay_lsn)));
+    http_respond_json(
+        request, 200,
+        json_pack("{s:s,s:s,s:s,s:s,s:i,s:s,s:s,s:I,s:o,s:o,s:o}", "cluster", wish->cluster->name,
+                  "node", wish->cluster->nodes[slot].id, "role",
+                  slot == topology->leader ? "leader" : "replica", "host", node->address.host,
+                  "port", node->address.port, "uri", uri, "multi_host_uri", multi, "generation",
+                  (json_int_t)topology->generation, "lag_bytes", lag(node->lag_bytes, UINT64_MAX),
+                  "lag_ms", lag(node->lag_ms, UINT32_MAX), "lsn", json_lsn(node->replay_lsn)));
 }
 
 static void refuse(struct http_request *request, const struct wish *wish, const char *why)
@@ -313,11 +319,12 @@ static void refuse(struct http_request *request, const struct wish *wish, const 
     const struct topology *topology = wish->cluster->topology;
 
     http_response_header(request, "Retry-After", "1");
-    http_respond_problem_with(request, 503, wish->write ? "No writable leader" : "No suitable replica",
-                              json_pack("{s:s,s:s,s:I,s:b}", "cluster", wish->cluster->name, "reason",
-                                        wish->write ? reason_code(topology->not_writable) : "-", "generation",
-                                        (json_int_t) topology->generation, "maintenance", topology->maintenance),
-                              "cluster %s: %s", wish->cluster->name, why);
+    http_respond_problem_with(
+        request, 503, wish->write ? "No writable leader" : "No suitable replica",
+        json_pack("{s:s,s:s,s:I,s:b}", "cluster", wish->cluster->name, "reason",
+                  wish->write ? reason_code(topology->not_writable) : "-", "generation",
+                  (json_int_t)topology->generation, "maintenance", topology->maintenance),
+        "cluster %s: %s", wish->cluster->name, why);
 }
 
 static void waiting_free(struct waiting *waiting)
@@ -332,7 +339,7 @@ static void look_again(struct cluster *cluster, void *arg)
     const char *why = "";
     int32_t slot = find_node(&waiting->wish, &why);
 
-    (void) cluster;
+    (void)cluster;
     if (slot < 0)
         return;
     answer(waiting->request, &waiting->wish, slot);

@@ -1,5 +1,6 @@
 /*
- * GET and POST /connect: where an application should connect now. Answered from the topology in memory.
+ * GET and POST /connect: where an application should connect now. Answered from the topology in
+ * memory.
  */
 #ifndef OGEL_ORCHESTRATOR_CONNECT_H
 #define OGEL_ORCHESTRATOR_CONNECT_H

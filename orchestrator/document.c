@@ -1,4 +1,5 @@
-/* Changing the cluster document: compare-and-set at the leader's agent, done when one more agent holds it. */
+/* Changing the cluster document: compare-and-set at the leader's agent, done when one more agent
+ * holds it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,14 +12,21 @@
 #include "orchestrator/topology.h"
 #include "protocol/order.h"
 
-enum { CALL_TIMEOUT_MS = 5000, SPREAD_TIMEOUT_MS = 10000, URL_SIZE = 512, ANSWER_DEPTH = 16 };
+/* WHO_MAX: what agents take of a name */
+enum {
+    WHO_MAX = 63,
+    CALL_TIMEOUT_MS = 10000,
+    SPREAD_TIMEOUT_MS = 8000,
+    URL_SIZE = 512,
+    ANSWER_DEPTH = 16
+};
 
 struct document_call {
     struct cluster *cluster;
     struct http_call *call;
     struct topology_watch *watch;
     struct loop_timer *deadline;
-    struct document_version version;    /* that the leader's agent made */
+    struct document_version version; /* that the leader's agent made */
     json_t *answer;
     document_fn *fn;
     void *arg;
@@ -53,7 +61,9 @@ static void look(struct cluster *cluster, void *arg)
 
 static void spread_late(void *arg)
 {
-    finish(arg, 504, "the leader's agent holds the change, but no other agent confirmed it in time: look again");
+    finish(
+        arg, 504,
+        "the leader's agent holds the change, but no other agent confirmed it in time: look again");
 }
 
 static void changed(const struct http_result *result, void *arg)
@@ -63,6 +73,12 @@ static void changed(const struct http_result *result, void *arg)
     const json_t *version;
 
     call->call = NULL;
+    if (result->outcome == HTTP_CALL_TIMEOUT || result->outcome == HTTP_CALL_RESET) {
+        finish(call, 504,
+               "the leader's agent did not answer in time, but may have made the change: "
+               "look again");
+        return;
+    }
     if (result->outcome != HTTP_CALL_OK) {
         finish(call, 503, result->error);
         return;
@@ -115,43 +131,47 @@ static struct document_call *call_new(struct cluster *cluster, document_fn *fn, 
     return call;
 }
 
-struct document_call *document_change(struct cluster *cluster, const json_t *change, const char *who,
-                                      document_fn *fn, void *arg, struct err *err)
+struct document_call *document_change(struct cluster *cluster, const json_t *change,
+                                      const char *who, document_fn *fn, void *arg, struct err *err)
 {
     const struct plan *plan = &cluster->plan;
     const struct document_version *version;
     struct document_call *call;
     struct node *node;
-    char url[URL_SIZE];
+    char url[URL_SIZE], name[WHO_MAX + 1];
     json_t *json;
     char *body;
 
     if (plan->leader < 0) {
-        err_set(err, ERR_UNAVAILABLE, "cluster %s has no leader now: the document is changed at the leader's agent",
+        err_set(err, ERR_UNAVAILABLE,
+                "cluster %s has no leader now: the document is changed at the leader's agent",
                 cluster->name);
         return NULL;
     }
     node = &cluster->nodes[plan->leader];
     version = &node->view.report.document.version;
-    json = json_pack("{s:{s:I,s:I},s:O,s:s}", "expect", "generation", (json_int_t) version->generation, "counter",
-                     (json_int_t) version->counter, "change", change, "who", who ? who : "unknown");
+    snprintf(name, sizeof name, "%.*s", WHO_MAX, who ? who : "unknown");
+    json = json_pack("{s:{s:I,s:I},s:O,s:s}", "expect", "generation",
+                     (json_int_t)version->generation, "counter", (json_int_t)version->counter,
+                     "change", change, "who", name);
     body = json_dump_line(json);
     json_decref(json);
     node_url(node, "/v1/document", url, sizeof url);
     call = call_new(cluster, fn, arg);
     call->call = http_call(cluster->orchestrator->client,
-                           &(struct http_call_spec) {.method = "POST",
-                                                     .url = url,
-                                                     .token = cluster->orchestrator->peer_token,
-                                                     .body = body,
-                                                     .body_size = strlen(body),
-                                                     .timeout_ms = CALL_TIMEOUT_MS},
+                           &(struct http_call_spec){.method = "POST",
+                                                    .url = url,
+                                                    .token = cluster->orchestrator->peer_token,
+                                                    .body = body,
+                                                    .body_size = strlen(body),
+                                                    .timeout_ms = CALL_TIMEOUT_MS},
                            changed, call);
     free(body);
     return call;
 }
 
-struct document_call *document_fetch(struct cluster *cluster, document_fn *fn, void *arg, struct err *err)
+struct document_call *document_fetch(struct cluster *cluster, document_fn *fn, void *arg,
+                                     struct err *err)
 {
     struct document_call *call;
     struct node *best = NULL;
@@ -172,9 +192,9 @@ struct document_call *document_fetch(struct cluster *cluster, document_fn *fn, v
     node_url(best, "/v1/document", url, sizeof url);
     call = call_new(cluster, fn, arg);
     call->call = http_call(cluster->orchestrator->client,
-                           &(struct http_call_spec) {.url = url,
-                                                     .token = cluster->orchestrator->peer_token,
-                                                     .timeout_ms = CALL_TIMEOUT_MS},
+                           &(struct http_call_spec){.url = url,
+                                                    .token = cluster->orchestrator->peer_token,
+                                                    .timeout_ms = CALL_TIMEOUT_MS},
                            fetched, call);
     return call;
 }

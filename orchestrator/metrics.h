@@ -8,12 +8,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct http_route;
 struct orchestrator;
 
 /* Everything, as malloc()ed text. */
 char *metrics_text(struct orchestrator *orchestrator, size_t *size);
 
-/* One answered request; pattern: of its route. Waits (long polls, operations, streams) are counted, not timed. */
-void metrics_observe_request(const char *pattern, int route, int status, int64_t duration_us, bool waited);
+/* One answered request; route is its index, entry its row (NULL: none matched). Waits (long polls,
+ * operations, streams) are counted, not timed. */
+void metrics_observe_request(const struct http_route *entry, int route, int status,
+                             int64_t duration_us, bool waited);
 
 #endif

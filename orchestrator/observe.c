@@ -119,6 +119,7 @@ static void take_report(struct node *node, const char *body, size_t size)
 static void take_events(const struct http_result *result, void *arg)
 {
     struct node *node = arg;
+    int64_t last = INT64_MAX;
     struct err err = {0};
     json_t *json = NULL;
     json_t *event;
@@ -136,6 +137,10 @@ static void take_events(const struct http_result *result, void *arg)
             node->events_since = (uint64_t) json_integer_value(sequence);
         history_add(node->cluster, node->id, json_incref(event));
     }
+    /* a replaced machine counts anew */
+    if (json_field_int(json, "last", JSON_OPTIONAL, 0, INT64_MAX, &last, &err) == 0 &&
+        (uint64_t) last < node->events_since)
+        node->events_since = 0;
     json_decref(json);
 }
 

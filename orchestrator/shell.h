@@ -23,6 +23,11 @@ void history_free(struct history *history);
 void topology_new(struct cluster *cluster);
 void topology_free(struct cluster *cluster);
 
+/* topology.c: the reason's text as a sentence about NODE (a slot, or NODE_NONE); returns buf. */
+enum { SENTENCE_SIZE = 200 };
+const char *reason_sentence(const struct cluster *cluster, enum reason reason, int32_t node,
+                            char *buf, size_t size);
+
 /* durations.c: what a round did to an election's clock. */
 void durations_note(struct cluster *cluster, const struct memory *before, const struct plan *plan);
 

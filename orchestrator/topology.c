@@ -12,7 +12,7 @@ struct topology_watch {
     struct cluster *cluster;
     topology_fn *fn;
     void *arg;
-    bool dead;                  /* freed from within a callback: removed once the round is over */
+    bool dead; /* freed from within a callback: removed once the round is over */
     struct topology_watch *next;
 };
 
@@ -22,9 +22,10 @@ struct watches {
     bool calling;
 };
 
-/* --- the struct /connect answers from ------------------------------------------------------------------------------ */
+/* --- the struct /connect answers from --------------------------------------------------------- */
 
-static uint64_t lag_bytes(const struct plan *plan, const struct cluster *cluster, const struct report *report)
+static uint64_t lag_bytes(const struct plan *plan, const struct cluster *cluster,
+                          const struct report *report)
 {
     const struct report *leader;
 
@@ -57,7 +58,9 @@ static void fill_node(const struct cluster *cluster, int32_t slot, struct topolo
         out->lag_ms = 0;
         return;
     }
-    out->role = report->role == ROLE_FOLLOWER ? ROLE_FOLLOWER : report->role == ROLE_NONE ? ROLE_NONE : ROLE_FENCED;
+    out->role = report->role == ROLE_FOLLOWER ? ROLE_FOLLOWER
+                : report->role == ROLE_NONE   ? ROLE_NONE
+                                              : ROLE_FENCED;
     out->reads = view->reachable && report->pg == PG_UP && report->in_recovery && report->complete;
     out->lag_bytes = lag_bytes(plan, cluster, report);
     if (report->receiver.streaming)
@@ -71,8 +74,9 @@ static bool same_shape(const struct topology *a, const struct topology *b)
     for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
         const struct topology_node *x = &a->nodes[slot], *y = &b->nodes[slot];
 
-        if (x->known != y->known || x->role != y->role || x->reads != y->reads || x->sync != y->sync ||
-            x->address.port != y->address.port || strcmp(x->address.host, y->address.host) != 0)
+        if (x->known != y->known || x->role != y->role || x->reads != y->reads ||
+            x->sync != y->sync || x->address.port != y->address.port ||
+            strcmp(x->address.host, y->address.host) != 0)
             return false;
     }
     return a->leader == b->leader && a->generation == b->generation && a->writable == b->writable &&
@@ -164,7 +168,7 @@ void topology_watch_free(struct topology_watch *watch)
     free(watch);
 }
 
-/* --- the same for people ------------------------------------------------------------------------------------------- */
+/* --- the same for people ---------------------------------------------------------------------- */
 
 /* One word that says how a node is; problems win over roles. */
 static const char *node_state(const struct cluster *cluster, int32_t slot)
@@ -199,7 +203,8 @@ static const char *node_role(const struct cluster *cluster, int32_t slot)
 {
     if (slot == cluster->plan.leader)
         return "leader";
-    return cluster->nodes[slot].view.known ? role_name(cluster->topology->nodes[slot].role) : "unknown";
+    return cluster->nodes[slot].view.known ? role_name(cluster->topology->nodes[slot].role)
+                                           : "unknown";
 }
 
 static const char *node_sync(const struct cluster *cluster, int32_t slot)
@@ -211,7 +216,7 @@ static const char *node_sync(const struct cluster *cluster, int32_t slot)
 
 static json_t *number_or_null(uint64_t value, uint64_t none)
 {
-    return value == none ? json_null() : json_integer((json_int_t) value);
+    return value == none ? json_null() : json_integer((json_int_t)value);
 }
 
 static json_t *node_json(const struct cluster *cluster, int32_t slot)
@@ -219,12 +224,13 @@ static json_t *node_json(const struct cluster *cluster, int32_t slot)
     const struct node *node = &cluster->nodes[slot];
     const struct report *report = &node->view.report;
     const struct topology_node *t = &cluster->topology->nodes[slot];
-    json_t *json = json_pack("{s:s,s:s,s:s,s:s}", "id", node->id, "role", node_role(cluster, slot), "state",
-                             node_state(cluster, slot), "sync", node_sync(cluster, slot));
+    json_t *json = json_pack("{s:s,s:s,s:s,s:s}", "id", node->id, "role", node_role(cluster, slot),
+                             "state", node_state(cluster, slot), "sync", node_sync(cluster, slot));
 
-    json_object_set_new(json, "agent", json_pack("{s:s,s:i,s:b,s:o}", "host", node->agent.host, "port",
-                                                 node->agent.port, "reachable", node->view.reachable, "age_ms",
-                                                 number_or_null(node->view.report_age_ms, AGE_NEVER)));
+    json_object_set_new(json, "agent",
+                        json_pack("{s:s,s:i,s:b,s:o}", "host", node->agent.host, "port",
+                                  node->agent.port, "reachable", node->view.reachable, "age_ms",
+                                  number_or_null(node->view.report_age_ms, AGE_NEVER)));
     if (!node->view.known) {
         json_object_set_new(json, "host", json_null());
         json_object_set_new(json, "port", json_null());
@@ -245,19 +251,40 @@ static json_t *node_json(const struct cluster *cluster, int32_t slot)
     json_object_set_new(json, "flush_lsn", json_lsn(report->flush_lsn));
     json_object_set_new(json, "replay_lsn", json_lsn(report->replay_lsn));
     json_object_set_new(json, "version", json_integer(report->pg_version));
-    json_object_set_new(json, "system_id", json_sprintf("%llu", (unsigned long long) report->system_id));
+    json_object_set_new(json, "system_id",
+                        json_sprintf("%llu", (unsigned long long)report->system_id));
     json_object_set_new(json, "pending_restart", json_boolean(report->pending_restart));
     json_object_set_new(json, "fenced", json_boolean(report->document.fenced[slot]));
-    json_object_set_new(json, "disk_free_bytes", json_integer((json_int_t) report->disk_free_bytes));
-    json_object_set_new(json, "disk_total_bytes", json_integer((json_int_t) report->disk_total_bytes));
+    json_object_set_new(json, "document",
+                        json_pack("{s:I,s:I}", "generation",
+                                  (json_int_t)report->document.version.generation, "counter",
+                                  (json_int_t)report->document.version.counter));
+    json_object_set_new(json, "disk_free_bytes", json_integer((json_int_t)report->disk_free_bytes));
+    json_object_set_new(json, "disk_total_bytes",
+                        json_integer((json_int_t)report->disk_total_bytes));
     json_object_set_new(json, "step", json_text(report->step));
     json_object_set_new(json, "cause", json_text(report->cause));
     json_object_set_new(json, "progress_percent", json_integer(report->progress_percent));
-    json_object_set_new(json, "job", json_pack("{s:o,s:s,s:s}", "id",
-                                               number_or_null(report->job.id, 0), "kind",
-                                               job_kind_name(report->job.kind), "state",
-                                               job_state_name(report->job_state)));
+    json_object_set_new(json, "job",
+                        json_pack("{s:o,s:s,s:s}", "id", number_or_null(report->job.id, 0), "kind",
+                                  job_kind_name(report->job.kind), "state",
+                                  job_state_name(report->job_state)));
     return json;
+}
+
+const char *reason_sentence(const struct cluster *cluster, enum reason reason, int32_t node,
+                            char *buf, size_t size)
+{
+    static const char nameless[] = "a node";
+    const char *text = reason_text(reason);
+
+    if (node < 0)
+        snprintf(buf, size, "%s", text);
+    else if (strncmp(text, nameless, strlen(nameless)) == 0)
+        snprintf(buf, size, "%s%s", cluster->nodes[node].id, text + strlen(nameless));
+    else
+        snprintf(buf, size, "%s: %s", cluster->nodes[node].id, text);
+    return buf;
 }
 
 static json_t *blockers_json(const struct cluster *cluster)
@@ -267,10 +294,13 @@ static json_t *blockers_json(const struct cluster *cluster)
 
     for (uint32_t i = 0; i < plan->blocker_count; i++) {
         const struct blocker *blocker = &plan->blockers[i];
+        char text[SENTENCE_SIZE];
 
-        json_array_append_new(list, json_pack("{s:s,s:s?,s:s}", "reason", reason_code(blocker->reason), "node",
-                                              blocker->node >= 0 ? cluster->nodes[blocker->node].id : NULL, "text",
-                                              reason_text(blocker->reason)));
+        reason_sentence(cluster, blocker->reason, blocker->node, text, sizeof text);
+        json_array_append_new(
+            list,
+            json_pack("{s:s,s:s?,s:s}", "reason", reason_code(blocker->reason), "node",
+                      blocker->node >= 0 ? cluster->nodes[blocker->node].id : NULL, "text", text));
     }
     return list;
 }
@@ -286,13 +316,13 @@ json_t *topology_json(struct cluster *cluster)
 {
     const struct plan *plan = &cluster->plan;
     json_t *nodes = json_array();
-    json_t *json = json_pack("{s:s,s:s?,s:I,s:b,s:b,s:b,s:s,s:s,s:I}", "name", cluster->name, "leader",
-                             plan->leader >= 0 ? cluster->nodes[plan->leader].id : NULL, "generation",
-                             (json_int_t) plan->generation, "writable", plan->writable, "failover_possible",
-                             plan->failover_possible, "maintenance", plan->maintenance, "phase",
-                             phase_name(plan->memory.phase), "why",
+    json_t *json = json_pack("{s:s,s:s?,s:I,s:b,s:b,s:b,s:s,s:s,s:I}", "name", cluster->name,
+                             "leader", plan->leader >= 0 ? cluster->nodes[plan->leader].id : NULL,
+                             "generation", (json_int_t)plan->generation, "writable", plan->writable,
+                             "failover_possible", plan->failover_possible, "maintenance",
+                             plan->maintenance, "phase", phase_name(plan->memory.phase), "why",
                              plan->writable ? "" : reason_text(plan->not_writable), "version",
-                             (json_int_t) cluster->topology->version);
+                             (json_int_t)cluster->topology->version);
 
     json_object_set_new(json, "failover_blockers", blockers_json(cluster));
     for (int32_t slot = 0; slot < NODE_COUNT; slot++)
