@@ -64,11 +64,11 @@ def test_api__event_stream__delivers_a_switchover_as_it_happens(c):
 
 
 def test_api__events__survive_the_loss_of_the_orchestrator(c):
-    seen = {(e["time"], e["reason"]) for e in c.events() if e["reason"] != "-"}
+    seen = {(e["time"], e.get("reason")) for e in c.events() if e.get("reason", "-") != "-"}
     assert seen
     c.orchestrators[0].process.kill()
     c.orchestrators[0].process.start()
-    agents = {(e["time"], e["reason"]) for e in wait(c.events, 15, "events again") if "node" in e}
+    agents = {(e["time"], e.get("reason")) for e in wait(c.events, 15, "events again") if "node" in e}
     assert agents & seen, (list(seen)[:5], list(agents)[:5])
 
 

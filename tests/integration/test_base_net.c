@@ -153,8 +153,8 @@ static struct probed probe(const struct target *target, const char *sql, int dea
         int64_t round_ms = clock_mono_ms();
 
         assert_int_equal(loop_run_once(loop, 50, NULL), 0);
-        assert_true(clock_mono_ms() - round_ms < 1000); /* it never blocks */
-        assert_true(clock_mono_ms() - begin_ms < deadline_ms + 1000);
+        assert_true(clock_mono_ms() - round_ms < DEADLINE_MS); /* it never blocks */
+        assert_true(clock_mono_ms() - begin_ms < deadline_ms + DEADLINE_MS);
     }
     loop_free(loop);
     return probed;
@@ -413,7 +413,7 @@ static void test_exec__frozen_backend__ends_at_the_deadline(void **state)
     kill(backend, SIGSTOP);
     assert_int_equal(pg_exec(conn, 200, "SELECT 1", 0, NULL, NULL, &outcome, NULL), -1);
     assert_status(&outcome, PG_TIMEOUT, "");
-    assert_in_range(clock_mono_ms() - begin_ms, 195, 1200);
+    assert_in_range(clock_mono_ms() - begin_ms, 195, DEADLINE_MS);
     pg_close(conn);
     kill(backend, SIGCONT);
 }
@@ -501,7 +501,7 @@ static void test_redis__restarted_frozen_and_back__costs_nothing(void **state)
     int64_t begin_ms = clock_mono_ms();
 
     redis_set(redis, "ogel:test", "c", 1, reply, &seen);
-    assert_true(clock_mono_ms() - begin_ms < 50);
+    assert_true(clock_mono_ms() - begin_ms < 250);
     RUN_UNTIL(loop, seen.replies == 4);
     assert_false(seen.ok);
     assert_int_equal(seen.downs, 1);

@@ -84,6 +84,13 @@ static void test_pgconf_check__value_postgres_would_not_start_with__is_refused_w
     assert_non_null(strstr(err.text, "max_connections"));
     setting = (struct pgconf_setting){"work_mem", "6MB"};
     check(pgconf_check(&a->conf, bindir, DEADLINE_MS, &err_));
+    /* A node without data may be asked as well. */
+    setting = (struct pgconf_setting){"work_mem", "plenty"};
+    a->conf.datadir = "/nowhere";
+    assert_int_equal(pgconf_check(&a->conf, bindir, DEADLINE_MS, &err), -1);
+    assert_non_null(strstr(err.text, "work_mem"));
+    setting = (struct pgconf_setting){"work_mem", "6MB"};
+    check(pgconf_check(&a->conf, bindir, DEADLINE_MS, &err_));
 }
 
 static void test_auto_conf__reserved_names__are_stripped_and_the_rest_stays_in_force(void **state)
