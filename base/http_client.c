@@ -280,6 +280,7 @@ static enum http_call_status classify_errno(long errnum)
 static enum http_call_status classify(const struct http_call *call, CURLcode code)
 {
     long errnum = 0;
+    enum http_call_status how;
 
     switch (code) {
     case CURLE_OK: return HTTP_CALL_OK;
@@ -290,7 +291,11 @@ static enum http_call_status classify(const struct http_call *call, CURLcode cod
     case CURLE_SEND_ERROR:
     case CURLE_RECV_ERROR:
     case CURLE_GOT_NOTHING:
-    case CURLE_PARTIAL_FILE: return HTTP_CALL_RESET;
+    case CURLE_PARTIAL_FILE:
+        /* A machine that vanished ends a connection too, after the keep-alive's patience. */
+        curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &errnum);
+        how = classify_errno(errnum);
+        return how == HTTP_CALL_TIMEOUT || how == HTTP_CALL_UNREACHABLE ? how : HTTP_CALL_RESET;
     case CURLE_COULDNT_RESOLVE_HOST: return HTTP_CALL_UNRESOLVED;
     case CURLE_WRITE_ERROR: return call->too_large ? HTTP_CALL_TOO_LARGE : HTTP_CALL_OTHER;
     default: return HTTP_CALL_OTHER;

@@ -2,7 +2,9 @@
  * HTTP/1.1 calls, over libcurl: many at once in the loop, or one that blocks. Connections are kept
  * and reused; two calls to one host never queue behind each other (each that finds no idle
  * connection opens its own). No proxy from the environment, no redirects, no signals; TCP_NODELAY,
- * TCP_USER_TIMEOUT. With a resolver, names never block the loop.
+ * TCP_USER_TIMEOUT. With a resolver, names never block the loop. A kept connection that breaks
+ * before the first byte of an answer is replaced once: the request may then arrive twice (not so
+ * with no_reuse).
  */
 #ifndef OGEL_BASE_HTTP_CLIENT_H
 #define OGEL_BASE_HTTP_CLIENT_H

@@ -192,13 +192,12 @@ static void allow_header(struct http_conn *conn)
                    {HTTP_PUT, "PUT"},        {HTTP_PATCH, "PATCH"}, {HTTP_DELETE, "DELETE"},
                    {HTTP_OPTIONS, "OPTIONS"}};
     char list[64] = "";
+    size_t len = 0;
 
     for (size_t i = 0; i < OGEL_ARRAY_LEN(methods); i++) {
-        if (!(conn->match.allowed & methods[i].method))
-            continue;
-        if (list[0] != '\0')
-            strcat(list, ", ");
-        strcat(list, methods[i].name);
+        if (conn->match.allowed & methods[i].method)
+            len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", len > 0 ? ", " : "",
+                                    methods[i].name);
     }
     http_response_header(&conn->request, MHD_HTTP_HEADER_ALLOW, list);
 }

@@ -29,6 +29,7 @@ unit_tests += tests/unit/test_loop tests/unit/test_http tests/unit/test_http_cli
 	tests/unit/test_pgconn tests/unit/test_redis
 tests_unit_test_http_SOURCES = tests/unit/test_http.c tests/unit/http_fixture.h
 tests_unit_test_http_client_SOURCES = tests/unit/test_http_client.c tests/unit/http_fixture.h
+fuzzers += tests/fuzz/fuzz_http_route
 
 # Against real servers, as an unprivileged user: run by ./runtests, not by `make check`.
 if HAVE_CMOCKA

@@ -205,15 +205,13 @@ static const char *conninfo_value(const struct pg_conninfo *info, const char *ke
     return value;
 }
 
-/* Anything that would make libpq call getaddrinfo() for a name is refused. */
+/* Anything that would make libpq look up a name is refused; hostaddr it takes as a number only. */
 static bool never_blocks(const struct pg_conninfo *info)
 {
-    const char *hostaddr = conninfo_value(info, "hostaddr");
     const char *host = conninfo_value(info, "host");
 
-    if (hostaddr[0] != '\0')
-        return resolve_is_literal(hostaddr);
-    return host[0] == '/' || host[0] == '@' || resolve_is_literal(host);
+    return conninfo_value(info, "hostaddr")[0] != '\0' || host[0] == '/' || host[0] == '@' ||
+           resolve_is_literal(host);
 }
 
 static void link_start(struct link *link, const struct pg_conninfo *info, int deadline_ms)

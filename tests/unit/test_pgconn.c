@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -176,6 +177,16 @@ static void script_freeze(struct server *server, int fd)
     welcome(fd);
     await(server, fd, 'Q');
     wait_for_close(fd);
+}
+
+/* Does not even read. */
+static void script_deaf(struct server *server, int fd)
+{
+    struct pollfd end = {.fd = fd, .events = POLLRDHUP};
+
+    (void)server;
+    welcome(fd);
+    poll(&end, 1, PATIENCE_MS);
 }
 
 static void script_copy(struct server *server, int fd)
@@ -369,7 +380,7 @@ static void test_connect__accepted_and_silent__is_a_timeout_on_time(void **state
 
     (void)state;
     assert_outcome(script_silent, NULL, PG_TIMEOUT, "");
-    assert_in_range(clock_mono_ms() - begin_ms, 600, 3000);
+    assert_in_range(clock_mono_ms() - begin_ms, 590, 2 * PATIENCE_MS);
 }
 
 static void test_connect__server_says_no__sqlstate_decides(void **state)
@@ -554,6 +565,30 @@ static void test_exec__after_a_timeout__the_connection_is_closed(void **state)
     server_stop(&server);
 }
 
+static void test_exec__statement_that_cannot_be_sent__ends_at_the_deadline(void **state)
+{
+    size_t size = 32 << 20;
+    char *sql = test_malloc(size + 1);
+    struct pg_outcome outcome;
+    struct server server;
+    struct pg_conn *conn;
+    int64_t begin_ms;
+
+    (void)state;
+    memset(sql, ' ', size);
+    sql[size] = '\0';
+    server_start(&server, script_deaf, NULL);
+    conn = open_at("127.0.0.1", server.port, 1000, &outcome, NULL);
+    assert_non_null(conn);
+    begin_ms = clock_mono_ms();
+    assert_int_equal(pg_exec(conn, 200, sql, 0, NULL, NULL, &outcome, NULL), -1);
+    assert_int_equal(outcome.status, PG_TIMEOUT);
+    assert_true(clock_mono_ms() - begin_ms < PATIENCE_MS / 2);
+    pg_close(conn);
+    server_stop(&server);
+    test_free(sql);
+}
+
 static void test_environment__once_cleared__has_no_say(void **state)
 {
     struct pg_outcome outcome;
@@ -597,6 +632,7 @@ int main(void)
         cmocka_unit_test(test_exec__rows_and_nulls__come_back_as_text),
         cmocka_unit_test(test_exec__parameters__are_sent_apart_from_the_statement),
         cmocka_unit_test(test_exec__after_a_timeout__the_connection_is_closed),
+        cmocka_unit_test(test_exec__statement_that_cannot_be_sent__ends_at_the_deadline),
         cmocka_unit_test(test_environment__once_cleared__has_no_say),
     };
 
