@@ -453,9 +453,10 @@ static int ask_postgres(const char *program, const char *file, const char *name,
         return -1;
     snprintf(value, 1024, "%.*s", (int)strcspn(result.output, "\n"), result.output);
     if (result.exit_code != 0) {
-        /* The first line names the setting, those behind it the consequence. */
-        char *line = strstr(result.errors, "LOG:  ");
-        line = line == NULL ? result.errors : line + 6;
+        /* The last of these names a setting; FATAL, behind them, only the file. */
+        char *line = result.errors;
+        for (char *at = line; (at = strstr(at, "LOG:  ")) != NULL; line = at)
+            at += strlen("LOG:  ");
         line[strcspn(line, "\n")] = '\0';
         rc = err_set(err, ERR_INVALID, "PostgreSQL refuses these settings: %s", line);
     }
