@@ -87,7 +87,7 @@ static void started(struct agent *agent, const struct step_run *run)
     }
     agent->in.names_at_start = true;
     agent->end_asked = false;
-    observe_server(agent, &pm);
+    observe_server(agent, &pm, false);
 }
 
 static void position_read(struct agent *agent, const struct step_run *run)

@@ -154,8 +154,8 @@ void step_applied(struct agent *agent, const struct step_run *run);
 
 /* --- observe.c ---------------------------------------------------------------------------------- */
 void observe_set_pg(struct agent *agent, enum pg_state state);
-/* Takes over PM: watches it, samples it. */
-void observe_server(struct agent *agent, struct postmaster *pm);
+/* Takes over PM: watches it, samples it. ADOPTED: an earlier agent started it. */
+void observe_server(struct agent *agent, struct postmaster *pm, bool adopted);
 void observe_child(struct agent *agent, const struct child_process *child);
 void observe_sample(const struct sample *sample, void *agent);
 /* Looks at the data directory, after ending what a dead postmaster left behind. */

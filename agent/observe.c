@@ -20,7 +20,6 @@
 
 enum {
     BURST_MS = 2000,
-    START_BURST_MS = 30000,
     NAMES_SETTLE_MS = 2000,
     LOG_KEEP_BYTES = 512 * 1024 * 1024,
 };
@@ -125,15 +124,16 @@ static void exited(int fd, unsigned events, void *arg)
     observe_look(agent);
 }
 
-void observe_server(struct agent *agent, struct postmaster *pm)
+void observe_server(struct agent *agent, struct postmaster *pm, bool adopted)
 {
     agent->pm = *pm;
     agent->life++;
     forget_life(agent);
+    /* one that was started with the key taken away never had a receiver; any other may have */
+    agent->in.receivers = adopted || agent->in.replication.upstream != NODE_NONE;
     agent->pm_watch = loop_watch_pidfd(agent->loop, agent->pm.pidfd, exited, agent);
     observe_set_pg(agent, PG_STARTING);
     sampler_server(agent->sampler, agent->pm.pid, agent->life);
-    sampler_burst(agent->sampler, START_BURST_MS);
 }
 
 /* --- looking at the directory ---------------------------------------------------------------------------- */
@@ -197,7 +197,7 @@ void observe_looked(struct agent *agent, struct look *look)
         log_event(LOG_LEVEL_INFO, "postgres_adopted", "{s:i}", "pid", (int)look->pm.pid);
         in->names_at_start = true; /* as any that was started with the managed configuration */
         agent->end_asked = false;
-        observe_server(agent, &look->pm);
+        observe_server(agent, &look->pm, true);
         return;
     }
     if (look->found == POSTMASTER_RUNNING)
@@ -349,24 +349,12 @@ static void follow_lineage(struct agent *agent)
     worker_run(agent->background, lineage_work, lineage_done, run);
 }
 
-/* Without the key no new receiver can authenticate: once the old ones were seen to be gone, a new child
- * without a title is a client's session. */
-static bool receivers_are_gone(const struct agent *agent)
-{
-    const struct inputs *in = &agent->in;
-
-    return in->replication_known && in->replication_loaded &&
-           in->replication.upstream == NODE_NONE && !in->receivers;
-}
-
 void observe_sample(const struct sample *sample, void *arg)
 {
     struct agent *agent = arg;
 
     if (sample->life != agent->life || agent->pm.pid == 0)
         return;
-    if (sample->taken_ms > agent->changed_ms && !receivers_are_gone(agent))
-        agent->in.receivers = sample->receivers;
     if (sample->status == PG_OK)
         take_state(agent, sample);
     else if (sample->status == PG_STARTING_UP && agent->in.pg == PG_UP)

@@ -28,6 +28,8 @@ enum {
     FULL_MS = 2000,             /* a report is asked for anew at least this often: it has positions */
     PROBE_DEADLINE_MS = 500,
     PROBE_SUSPECT_MS = 200,     /* between probes of a Postgres there is reason to look at */
+    PROBE_QUIET_MS = 10000,     /* … of a leader in quiet times: a password costs milliseconds */
+    MESSAGE_LATE_MS = 3500,     /* a leader says something at least this often */
     REGISTER_MS = 10000,
     DISCARD_MS = 3000,
     DISCARD_VALID_MS = 3000,    /* of a permission, from when it was asked for */
@@ -144,7 +146,9 @@ static bool suspicious(const struct peer *peer)
            (peer->postgres != PROBE_UNKNOWN && peer->postgres != PROBE_PRIMARY &&
             peer->postgres != PROBE_STANDBY && report->pg == PG_UP) ||
            (agent->durable.leader.node == peer->slot && agent->durable.role == ROLE_FOLLOWER &&
-            report->leading && agent->in.not_streaming_since_ms != 0);
+            report->leading &&
+            (agent->in.not_streaming_since_ms != 0 ||
+             (agent->sampled && agent->sample.message_age_ms > MESSAGE_LATE_MS)));
 }
 
 static void probe_done(const struct pg_outcome *outcome, const struct pg_result *result,
@@ -162,8 +166,10 @@ static void probe_done(const struct pg_outcome *outcome, const struct pg_result 
     }
 }
 
-/* In recovery: 't'. Else a real write, so that a server whose disk hangs does not look fine. */
-static const char probe_sql[] = "SELECT CASE WHEN pg_is_in_recovery() THEN 't' ELSE"
+/* In recovery: 't'. Else 'f', on suspicion after a real write, so that a server whose disk hangs does not
+ * look fine; in quiet times an idle cluster is left idle. */
+static const char look_sql[] = "SELECT pg_is_in_recovery()";
+static const char write_sql[] = "SELECT CASE WHEN pg_is_in_recovery() THEN 't' ELSE"
                                 " (SELECT 'f' FROM pg_logical_emit_message(true, 'ogel', 'probe'))"
                                 " END";
 
@@ -185,14 +191,14 @@ static void probe_start(struct peer *peer)
             .values = (const char *const[]){where, port, "ogel_monitor", "postgres",
                                             agent->secrets->password[PASSWORD_MONITOR],
                                             "ogel_probe", "-c synchronous_commit=local", NULL}},
-        probe_sql, PROBE_DEADLINE_MS, probe_done, peer);
+        suspicious(peer) ? write_sql : look_sql, PROBE_DEADLINE_MS, probe_done, peer);
 }
 
 /* Looks at once where there is reason to, and now and then at a leader. */
 static void probe_if_due(struct peer *peer)
 {
     const struct agent *agent = peer->agent;
-    int64_t pause = suspicious(peer) ? PROBE_SUSPECT_MS : agent->config.options.probe_interval_ms;
+    int64_t pause = suspicious(peer) ? PROBE_SUSPECT_MS : PROBE_QUIET_MS;
     bool leads = agent->in.peers[peer->slot].known && agent->peer_reports[peer->slot].leading;
 
     if ((suspicious(peer) || leads) && clock_boot_ms() - peer->probed_ms >= pause)

@@ -154,9 +154,10 @@ static void put_postgres(const struct agent *agent, int64_t now_ms, struct repor
     } else {
         report->receiver.message_age_ms = AGE_NEVER;
     }
-    report->receiver.alive = in->receivers;
-    report->receiver.upstream =
-        in->receivers && in->replication_known ? in->replication.upstream : NODE_NONE;
+    report->receiver.alive = agent->sampled && sample->receiver;
+    report->receiver.upstream = report->receiver.alive && in->replication_known
+                                    ? in->replication.upstream
+                                    : NODE_NONE;
     report->lineage = agent->lineage;
     if (in->position_valid) {
         report->lineage = in->lineage;

@@ -6,7 +6,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "agent/proc.h"
 #include "base/clock.h"
 #include "base/loop.h"
 #include "base/mem.h"
@@ -14,6 +13,7 @@
 enum {
     BURST_MS = 10,      /* between samples while something changes */
     QUIET_MS = 500,
+    STARTING_MS = 30000,
     CONNECT_DEADLINE_MS = 1000,
     FAILING_MS = 200,   /* between fresh connections while they fail */
     EXTRAS_MS = 10000,
@@ -33,6 +33,7 @@ struct sampler {
     pid_t pid;
     uint64_t life;
     int64_t burst_until_ms;
+    int64_t starting_until_ms; /* until then a server without a session is looked at closely */
     bool suspect;
     bool poked;
 
@@ -58,15 +59,20 @@ static void deliver(void *arg)
     free(delivery);
 }
 
+static void drop_lost(struct sampler *s, uint64_t life)
+{
+    if (s->conn && (s->conn_life != life || !pg_is_open(s->conn))) {
+        pg_close(s->conn);
+        s->conn = NULL;
+    }
+}
+
 static bool connected(struct sampler *s, struct sample *sample)
 {
     struct local_conninfo local;
     struct pg_outcome outcome;
 
-    if (s->conn && (s->conn_life != sample->life || !pg_is_open(s->conn))) {
-        pg_close(s->conn);
-        s->conn = NULL;
-    }
+    drop_lost(s, sample->life);
     if (s->conn)
         return true;
     local_conninfo(&local, s->config, "ogel_agent_sampler", false);
@@ -94,15 +100,14 @@ static bool write_due(struct sampler *s, const struct sample *sample, int64_t no
     return true;
 }
 
-static void take(struct sampler *s, struct sample *sample, pid_t pid, bool suspect)
+static void take(struct sampler *s, struct sample *sample, bool suspect)
 {
     int64_t now = clock_boot_ms();
-    pid_t receiver;
 
     sample->taken_ms = now;
-    sample->receivers = proc_receivers(pid, &receiver, 1) != 0;
     if (connected(s, sample)) {
         sample_state(s->conn, sample);
+        drop_lost(s, sample->life);
         if (sample->status == PG_OK && now >= s->extras_due_ms) {
             sample_extras(s->conn, sample);
             s->extras_due_ms = now + EXTRAS_MS;
@@ -127,14 +132,14 @@ static void wait_until(struct sampler *s, int64_t due_ms)
     pthread_cond_timedwait(&s->changed, &s->lock, &ts);
 }
 
-/* Waits until a sample is due; its server is in PID and SAMPLE. */
-static void wait_due(struct sampler *s, int64_t last_ms, pid_t *pid, struct sample *sample,
-                     bool *suspect)
+/* Waits until a sample is due. */
+static void wait_due(struct sampler *s, int64_t last_ms, struct sample *sample, bool *suspect)
 {
     pthread_mutex_lock(&s->lock);
     for (;;) {
         int64_t now = clock_mono_ms();
-        int64_t pause = now < s->burst_until_ms ? BURST_MS : QUIET_MS;
+        bool burst = now < s->burst_until_ms || (!s->conn && now < s->starting_until_ms);
+        int64_t pause = burst ? BURST_MS : QUIET_MS;
 
         if (s->pid == 0) {
             pthread_cond_wait(&s->changed, &s->lock);
@@ -144,7 +149,6 @@ static void wait_due(struct sampler *s, int64_t last_ms, pid_t *pid, struct samp
             break;
         wait_until(s, last_ms + pause);
     }
-    *pid = s->pid;
     sample->life = s->life;
     *suspect = s->suspect;
     s->suspect = s->poked = false;
@@ -159,12 +163,11 @@ static void *sampler_main(void *arg)
     for (;;) {
         struct delivery *delivery = xcalloc(1, sizeof *delivery);
         bool suspect;
-        pid_t pid;
 
         delivery->sampler = s;
-        wait_due(s, last_ms, &pid, &delivery->sample, &suspect);
+        wait_due(s, last_ms, &delivery->sample, &suspect);
         last_ms = clock_mono_ms();
-        take(s, &delivery->sample, pid, suspect);
+        take(s, &delivery->sample, suspect);
         loop_post(s->loop, deliver, delivery);
     }
     return NULL;
@@ -205,6 +208,7 @@ void sampler_server(struct sampler *s, pid_t pid, uint64_t life)
     pthread_mutex_lock(&s->lock);
     s->pid = pid;
     s->life = life;
+    s->starting_until_ms = clock_mono_ms() + STARTING_MS;
     s->poked = true;
     pthread_cond_signal(&s->changed);
     pthread_mutex_unlock(&s->lock);

@@ -1,8 +1,7 @@
 /*
  * A thread that looks at the local Postgres and says what it sees: over a connection that stays open
  * often, over a fresh one (with a write on a primary) now and then and whenever something looks wrong,
- * because a stopped or I/O-hung server looks alive over an old connection. Receivers are counted in the
- * process table.
+ * because a stopped or I/O-hung server looks alive over an old connection.
  */
 #ifndef OGEL_AGENT_SAMPLER_H
 #define OGEL_AGENT_SAMPLER_H
@@ -34,7 +33,6 @@ struct sample_sender {
 struct sample {
     uint64_t life;      /* of the server, as given to sampler_server() */
     int64_t taken_ms;   /* CLOCK_BOOTTIME, when it was begun */
-    bool receivers;     /* a receiver process, or a child that may become one */
 
     enum pg_status status; /* of the lasting connection; PG_OK: what follows is filled */
     char message[256];

@@ -329,7 +329,9 @@ static int write_replication(struct step_run *run)
     if (conf_write(run, &run->step.replication) < 0 || reload(run) < 0)
         return -1;
     /* one that loses its leader goes by itself, and sessions that are being made get their titles */
-    if (run->pm.pid != 0 && await_receivers(run, 0, RECEIVER_GRACE_MS) < 0)
+    if (run->step.replication.upstream != NODE_NONE)
+        run->receivers = true;
+    else if (run->pm.pid != 0 && await_receivers(run, 0, RECEIVER_GRACE_MS) < 0)
         return -1;
     if (run->pg == PG_UP && !run->in_recovery)
         step_nudge(run);
