@@ -1,0 +1,351 @@
+/*
+ * fake_agents -n CLUSTERS -t TOKENFILE [-l MS] [-k MS] [-f MS]
+ *
+ * Serves the agents of CLUSTERS clusters on loopback ports (fake_agents.h). First prints one line
+ * of JSON: {"control": port, "clusters": [{"name", "nodes": [{"id", "agent"}]}]}; at the end of its
+ * standard input another one, what was measured. Every -l milliseconds the WAL of each cluster
+ * grows; every -k one leader dies, of a cluster that is settled; every -f one follower leaves or
+ * comes back.
+ *
+ * The control port takes POST /kill, /flap, /fault?kind=…&status=…, /serve?on=0|1, /start?kill_ms=…
+ * (each with cluster=N and, the latter two, node=N), and GET /stats.
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/loop.h"
+#include "base/mem.h"
+#include "base/rand.h"
+#include "base/secret.h"
+#include "tests/bench/fake_agents.h"
+
+enum { TICK_MS = 10, SAMPLES_MAX = 1 << 20 };
+
+struct program {
+    struct fakes fakes;
+    struct http_server *control;
+    struct loop_timer *tick, *kill, *flap;
+    int64_t lag_ms, kill_ms, flap_ms;
+    const char *token_file;
+    uint32_t count;
+};
+
+/* --- what happens by itself --- */
+
+/* Spread over the time, as that of clusters that know nothing of each other. */
+static void on_tick(void *arg)
+{
+    struct program *program = arg;
+    struct fakes *fakes = &program->fakes;
+    static int64_t began_ms, written;
+    int64_t now_ms = clock_mono_ms();
+
+    if (began_ms == 0)
+        began_ms = now_ms;
+    for (int64_t due = (now_ms - began_ms) * fakes->count / program->lag_ms; written < due;
+         written++)
+        fake_cluster_write(&fakes->clusters[fakes->next_lag++ % fakes->count]);
+}
+
+/* A leader at random, of a cluster that is ready for it. */
+static void on_kill(void *arg)
+{
+    struct fakes *fakes = &((struct program *)arg)->fakes;
+    uint32_t first = (uint32_t)rand_below(fakes->count);
+
+    for (uint32_t i = 0; i < fakes->count; i++) {
+        struct fake_cluster *cluster = &fakes->clusters[(first + i) % fakes->count];
+
+        if (fake_cluster_settled(cluster) && fake_cluster_kill(cluster)) {
+            fakes->kills++;
+            return;
+        }
+    }
+    fakes->kills_skipped++;
+}
+
+static void on_flap(void *arg)
+{
+    struct fakes *fakes = &((struct program *)arg)->fakes;
+
+    fake_cluster_flap(&fakes->clusters[rand_below(fakes->count)]);
+}
+
+/* --- what was measured --- */
+
+static int compare(const void *a, const void *b)
+{
+    uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
+
+    return left < right ? -1 : left > right;
+}
+
+static json_t *distribution(const uint32_t *samples, size_t n)
+{
+    uint32_t *sorted = xcalloc(n + 1, sizeof(*sorted));
+    json_t *json;
+
+    memcpy(sorted, samples, n * sizeof(*sorted));
+    qsort(sorted, n, sizeof(*sorted), compare);
+    json = json_pack("{s:I}", "count", (json_int_t)n);
+    if (n > 0) {
+        json_object_set_new(json, "median_us", json_integer(sorted[n / 2]));
+        json_object_set_new(json, "p99_us", json_integer(sorted[(n - 1) * 99 / 100]));
+        json_object_set_new(json, "max_us", json_integer(sorted[n - 1]));
+    }
+    free(sorted);
+    return json;
+}
+
+static json_t *stats(const struct fakes *fakes)
+{
+    uint32_t settled = 0;
+
+    for (uint32_t i = 0; i < fakes->count; i++)
+        settled += fake_cluster_settled(&fakes->clusters[i]);
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o}", "settled", (json_int_t)settled,
+                     "kills", (json_int_t)fakes->kills, "kills_skipped",
+                     (json_int_t)fakes->kills_skipped, "flaps", (json_int_t)fakes->flaps, "polls",
+                     (json_int_t)fakes->polls, "reports", (json_int_t)fakes->reports, "messages",
+                     (json_int_t)fakes->messages, "refusals", (json_int_t)fakes->refusals,
+                     "detection", distribution(fakes->detection_us, fakes->n_detected), "granted",
+                     distribution(fakes->granted_us, fakes->n_granted));
+}
+
+/* --- the control port --- */
+
+static int64_t number(const struct http_request *request, const char *name)
+{
+    const char *text = http_request_query(request, name);
+
+    return text != NULL ? strtoll(text, NULL, 10) : 0;
+}
+
+static struct fake_cluster *cluster_of(struct program *program, struct http_request *request)
+{
+    return &program->fakes.clusters[(uint64_t)number(request, "cluster") % program->fakes.count];
+}
+
+static struct fake_node *node_of(struct program *program, struct http_request *request)
+{
+    return &cluster_of(program, request)->nodes[(uint64_t)number(request, "node") % NODE_COUNT];
+}
+
+static void post_kill(struct http_request *request, void *arg)
+{
+    struct program *program = arg;
+    bool killed = fake_cluster_kill(cluster_of(program, request));
+
+    program->fakes.kills += killed;
+    http_respond(request, killed ? 204 : 409, NULL, NULL, 0);
+}
+
+static void post_flap(struct http_request *request, void *arg)
+{
+    fake_cluster_flap(cluster_of(arg, request));
+    http_respond(request, 204, NULL, NULL, 0);
+}
+
+static void post_fault(struct http_request *request, void *arg)
+{
+    const char *kind = http_request_query(request, "kind");
+
+    for (int i = 0; kind != NULL && fake_fault_names[i] != NULL; i++) {
+        if (strcmp(kind, fake_fault_names[i]) != 0)
+            continue;
+        fake_node_fault(node_of(arg, request), (enum fake_fault)i, (int)number(request, "status"));
+        http_respond(request, 204, NULL, NULL, 0);
+        return;
+    }
+    http_respond_problem(request, 400, NULL, "no such kind of fault");
+}
+
+static void post_serve(struct http_request *request, void *arg)
+{
+    struct err err = {0};
+
+    if (fake_node_serve(node_of(arg, request), number(request, "on") != 0, &err) != 0)
+        http_respond_problem(request, 500, NULL, "%s", err.text);
+    else
+        http_respond(request, 204, NULL, NULL, 0);
+}
+
+/* Deaths from now on, so that a start is not measured. */
+static void post_start(struct http_request *request, void *arg)
+{
+    struct program *program = arg;
+    int64_t kill_ms = number(request, "kill_ms");
+
+    program->fakes.n_detected = program->fakes.n_granted = 0;
+    program->fakes.kills = program->fakes.kills_skipped = 0;
+    program->fakes.polls = program->fakes.reports = program->fakes.messages = 0;
+    if (kill_ms > 0)
+        loop_timer_repeat(program->kill, kill_ms);
+    else
+        loop_timer_stop(program->kill);
+    http_respond(request, 204, NULL, NULL, 0);
+}
+
+static void get_stats(struct http_request *request, void *arg)
+{
+    http_respond_json(request, 200, stats(&((struct program *)arg)->fakes));
+}
+
+static int serve_control(struct program *program, struct err *err)
+{
+    static struct http_route routes[] = {
+        {HTTP_POST, "/kill", HTTP_PEER, post_kill, NULL},
+        {HTTP_POST, "/flap", HTTP_PEER, post_flap, NULL},
+        {HTTP_POST, "/fault", HTTP_PEER, post_fault, NULL},
+        {HTTP_POST, "/serve", HTTP_PEER, post_serve, NULL},
+        {HTTP_POST, "/start", HTTP_PEER, post_start, NULL},
+        {HTTP_GET, "/stats", HTTP_PEER, get_stats, NULL},
+    };
+    const struct http_token token = {"peer", HTTP_ROLE_PEER, program->fakes.token};
+
+    for (size_t i = 0; i < OGEL_ARRAY_LEN(routes); i++)
+        routes[i].arg = program;
+    return http_server_start(
+        &program->control, program->fakes.loop,
+        &(struct http_server_config){
+            .routes = routes, .n_routes = OGEL_ARRAY_LEN(routes), .tokens = &token, .n_tokens = 1},
+        err);
+}
+
+/* --- the program --- */
+
+static void print_line(json_t *json)
+{
+    char *text = json_dump_line(json);
+
+    puts(text);
+    fflush(stdout);
+    free(text);
+    json_decref(json);
+}
+
+static void introduce(const struct program *program)
+{
+    json_t *clusters = json_array();
+
+    for (uint32_t i = 0; i < program->fakes.count; i++) {
+        const struct fake_cluster *cluster = &program->fakes.clusters[i];
+        json_t *nodes = json_array();
+
+        for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
+            char *id = xasprintf("n%d", slot + 1);
+            char *agent = xasprintf("127.0.0.1:%d", cluster->nodes[slot].port);
+
+            json_array_append_new(nodes, json_pack("{s:s,s:s}", "id", id, "agent", agent));
+            free(id);
+            free(agent);
+        }
+        json_array_append_new(clusters,
+                              json_pack("{s:s,s:o}", "name", cluster->name, "nodes", nodes));
+    }
+    print_line(json_pack("{s:i,s:o}", "control", http_server_port(program->control), "clusters",
+                         clusters));
+}
+
+static void input_ended(int fd, unsigned events, void *arg)
+{
+    char bytes[64];
+
+    (void)events;
+    if (read(fd, bytes, sizeof(bytes)) <= 0)
+        loop_stop(arg);
+}
+
+static void usage(void)
+{
+    fprintf(stderr, "usage: fake_agents -n CLUSTERS -t TOKENFILE [-l MS] [-k MS] [-f MS]\n");
+    exit(64);
+}
+
+static void read_arguments(struct program *program, int argc, char **argv)
+{
+    int option;
+
+    while ((option = getopt(argc, argv, "n:t:l:k:f:")) != -1) {
+        switch (option) {
+        case 'n': program->count = (uint32_t)strtoul(optarg, NULL, 10); break;
+        case 't': program->token_file = optarg; break;
+        case 'l': program->lag_ms = strtoll(optarg, NULL, 10); break;
+        case 'k': program->kill_ms = strtoll(optarg, NULL, 10); break;
+        case 'f': program->flap_ms = strtoll(optarg, NULL, 10); break;
+        default: usage();
+        }
+    }
+    if (program->count == 0 || program->token_file == NULL || optind != argc)
+        usage();
+}
+
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int start(struct program *program, struct err *err)
+{
+    struct fakes *fakes = &program->fakes;
+
+    if (secret_read_file(program->token_file, fakes->token, sizeof(fakes->token), err) != 0 ||
+        loop_new(&fakes->loop, err) != 0)
+        return -1;
+    fakes->room = SAMPLES_MAX;
+    fakes->detection_us = xcalloc(fakes->room, sizeof(*fakes->detection_us));
+    fakes->granted_us = xcalloc(fakes->room, sizeof(*fakes->granted_us));
+    if (fakes_start(fakes, program->count, err) != 0 || serve_control(program, err) != 0)
+        return -1;
+    program->tick = loop_timer_new(fakes->loop, on_tick, program);
+    program->kill = loop_timer_new(fakes->loop, on_kill, program);
+    program->flap = loop_timer_new(fakes->loop, on_flap, program);
+    if (program->lag_ms > 0)
+        loop_timer_repeat(program->tick, TICK_MS);
+    if (program->kill_ms > 0)
+        loop_timer_repeat(program->kill, program->kill_ms);
+    if (program->flap_ms > 0)
+        loop_timer_repeat(program->flap, program->flap_ms);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct program program;
+    struct loop_watch *input;
+    struct err err = {0};
+
+    read_arguments(&program, argc, argv);
+    raise_descriptor_limit();
+    if (start(&program, &err) != 0) {
+        fprintf(stderr, "fake_agents: %s\n", err.text);
+        return 1;
+    }
+    introduce(&program);
+    input = loop_watch_new(program.fakes.loop, STDIN_FILENO, LOOP_READ, input_ended,
+                           program.fakes.loop);
+    if (loop_run(program.fakes.loop, &err) != 0)
+        fprintf(stderr, "fake_agents: %s\n", err.text);
+    print_line(stats(&program.fakes));
+    loop_watch_free(input);
+    loop_timer_free(program.tick);
+    loop_timer_free(program.kill);
+    loop_timer_free(program.flap);
+    http_server_stop(program.control);
+    fakes_stop(&program.fakes);
+    free(program.fakes.detection_us);
+    free(program.fakes.granted_us);
+    loop_free(program.fakes.loop);
+    return err.code != 0;
+}
