@@ -187,6 +187,9 @@ static void set_options(struct http_call *call, const struct http_call_spec *spe
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, (long)KEEPALIVE_INTERVAL_S);
     curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, set_socket_options);
     curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long)IDLE_AGE_MAX_S);
+    /* libcurl sees literal addresses only. Its cache of names is walked through with each call,
+     * all of it, unless nothing in it ever grows old. */
+    curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, -1L);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_data);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call->headers);
