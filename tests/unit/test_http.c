@@ -401,9 +401,9 @@ static void test_slow__header_in_drips__is_dropped(void **state)
 
     start(fx, &(struct http_server_config){.request_timeout_ms = 200});
     raw_open(fx, &raw);
-    raw_say(fx, &raw, "GET /hello HTTP/1.1\r\nHost: x\r\n");
     int64_t begin_ms = clock_mono_ms();
 
+    raw_say(fx, &raw, "GET /hello HTTP/1.1\r\nHost: x\r\n");
     RUN_UNTIL(fx, (raw_say(fx, &raw, "X: y\r\n"), raw_read(&raw), raw.closed));
     assert_true(clock_mono_ms() - begin_ms >= 150);
     http_server_stats(fx->server, &stats);
@@ -442,10 +442,10 @@ static void test_idle__kept_connection__is_closed_after_its_time(void **state)
 
     start(fx, &(struct http_server_config){.idle_timeout_ms = 200});
     raw_open(fx, &raw);
-    raw_say(fx, &raw, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n");
-    RAW_UNTIL(fx, &raw, raw_has(&raw, "hello"));
     int64_t begin_ms = clock_mono_ms();
 
+    raw_say(fx, &raw, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n");
+    RAW_UNTIL(fx, &raw, raw_has(&raw, "hello"));
     RAW_UNTIL(fx, &raw, raw.closed);
     assert_true(clock_mono_ms() - begin_ms >= 150);
     close(raw.fd);
