@@ -126,7 +126,7 @@ void request_offer(struct cluster *cluster, struct request *out);       /* for t
 void request_settled(struct cluster *cluster, const struct plan *plan);
 
 /* history.c: bounded, in time order, each entry known by (node or orchestrator, run, sequence) so that merging the agents'
- * logs again changes nothing. */
+ * logs again changes nothing. Too large an event, or one that is no object, is dropped. */
 void history_add(struct cluster *cluster, const char *source, json_t *event);   /* takes the reference */
 void history_event(struct cluster *cluster, const struct plan_event *event);
 void history_audit(struct cluster *cluster, const char *who, const char *action, json_t *details);

@@ -13,21 +13,28 @@
 
 enum {
     HISTORY_MAX = 2000,
+    EVENT_BYTES_MAX = 4096,
+    EVENT_DEPTH = 16,
     SUBSCRIBERS_MAX = 64,
     KEEP_TIMEOUT_MS = 5000,
     COPIES_WITHIN_MS = 10000,
-    WHO_MAX = 63,   /* what agents take of a name, */
-    TEXT_MAX = 280, /* and of a text */
+    STALE_MS = 60000, /* older than this it is history, no news to publish */
+    WHO_MAX = 63,     /* what agents take of a name, */
+    TEXT_MAX = 280,   /* and of a text */
 };
 
 /* Of an operator's action as the agents keep it for us. */
 #define REASON_AUDIT "O0"
 
-/* An event's identity is (source, run, sequence), and its time, for a replaced machine counts anew:
- * agents number what they log, and a merged one is never added twice. */
+/* Kept as text, which takes a fifth of what JSON in memory would: there may be hundreds of
+ * clusters. Identities are compared as hashes: a start merges thousands of events at once. */
 struct entry {
     uint64_t number; /* in the order it became known here; what `since` speaks of */
-    json_t *event;
+    int64_t time_ms;
+    uint64_t identity;
+    uint64_t action; /* of an operator's action: who and what; 0: it is none */
+    uint64_t source;
+    char *text;
 };
 
 struct subscriber {
@@ -38,9 +45,8 @@ struct subscriber {
 struct history {
     uint64_t next_number;
     uint64_t next_own; /* sequence of this orchestrator's own events */
-    uint32_t count;
-    uint32_t first; /* ring */
-    struct entry entries[HISTORY_MAX];
+    uint32_t count, capacity;
+    struct entry *entries; /* ascending by time, then number */
     uint32_t subscriber_count;
     struct subscriber subscribers[SUBSCRIBERS_MAX];
 };
@@ -59,71 +65,143 @@ void history_free(struct history *history)
     if (!history)
         return;
     for (uint32_t i = 0; i < history->count; i++)
-        json_decref(history->entries[(history->first + i) % HISTORY_MAX].event);
+        free(history->entries[i].text);
+    free(history->entries);
     free(history);
 }
 
-static struct entry *entry_at(struct history *history, uint32_t i)
+/* --- identity --------------------------------------------------------------------------------- */
+
+/* FNV-1a; the NUL that ends TEXT is part of it, so that fields do not run into each other. */
+static uint64_t hash_text(uint64_t hash, const char *text)
 {
-    return &history->entries[(history->first + i) % HISTORY_MAX];
+    do
+        hash = (hash ^ (unsigned char)*text) * 0x100000001b3;
+    while (*text++);
+    return hash;
 }
 
-static bool equal_field(const json_t *a, const json_t *b, const char *name)
+static uint64_t hash_field(uint64_t hash, const json_t *event, const char *name)
 {
-    return json_equal(json_object_get(a, name), json_object_get(b, name)) ||
-           (!json_object_get(a, name) && !json_object_get(b, name));
+    const json_t *value = json_object_get(event, name);
+    const char *text = json_string_value(value);
+    char number[24];
+
+    if (json_is_integer(value)) {
+        snprintf(number, sizeof number, "%lld", (long long)json_integer_value(value));
+        text = number;
+    }
+    return hash_text(hash, text ? text : "");
+}
+
+static uint64_t hash_fields(const json_t *event, const char *const *names)
+{
+    uint64_t hash = 0xcbf29ce484222325;
+
+    for (; *names; names++)
+        hash = hash_field(hash, event, *names);
+    return hash;
 }
 
 static int64_t time_of(const json_t *event)
 {
     const char *text = json_string_value(json_object_get(event, "time"));
-    int64_t ms = 0;
+    int64_t ms;
 
-    return text && clock_parse_iso8601(text, &ms, NULL) == 0 ? ms : 0;
+    return text && clock_parse_iso8601(text, &ms, NULL) == 0 ? ms : clock_wall_ms();
+}
+
+/* (source, run, sequence), and its time, for a replaced machine counts anew: agents number what
+ * they log, and a merged one is never added twice. */
+static void identify(struct entry *entry, const json_t *event)
+{
+    static const char *const identity[] = {"source", "run", "sequence", "time", NULL};
+    static const char *const action[] = {"who", "text", NULL};
+    static const char *const source[] = {"source", NULL};
+    const char *reason = json_string_value(json_object_get(event, "reason"));
+
+    entry->time_ms = time_of(event);
+    entry->identity = hash_fields(event, identity);
+    entry->source = hash_fields(event, source);
+    if (reason && strcmp(reason, REASON_AUDIT) == 0)
+        entry->action = hash_fields(event, action);
 }
 
 /* Each agent that can be reached keeps an operator's action: one of them is enough to tell of it.
  */
-static bool same_audit(const json_t *a, const json_t *b)
+static bool is_copy(const struct entry *a, const struct entry *b)
 {
-    const char *reason = json_string_value(json_object_get(b, "reason"));
-    int64_t apart_ms = time_of(a) - time_of(b);
+    int64_t apart_ms = a->time_ms - b->time_ms;
 
-    return reason && strcmp(reason, REASON_AUDIT) == 0 && equal_field(a, b, "reason") &&
-           !equal_field(a, b, "source") && equal_field(a, b, "text") && equal_field(a, b, "who") &&
+    return a->action && a->action == b->action && a->source != b->source &&
            apart_ms < COPIES_WITHIN_MS && apart_ms > -COPIES_WITHIN_MS;
 }
 
-static bool same_event(const json_t *a, const json_t *b)
+static bool is_known(const struct history *history, const struct entry *entry)
 {
-    return (equal_field(a, b, "sequence") && equal_field(a, b, "source") &&
-            equal_field(a, b, "run") && equal_field(a, b, "time")) ||
-           same_audit(a, b);
+    for (uint32_t i = history->count; i > 0; i--)
+        if (history->entries[i - 1].identity == entry->identity ||
+            is_copy(&history->entries[i - 1], entry))
+            return true;
+    return false;
+}
+
+/* --- keeping ---------------------------------------------------------------------------------- */
+
+/* The oldest makes room; false where that is the new one itself. */
+static bool make_room(struct history *history, const struct entry *entry)
+{
+    if (history->count == HISTORY_MAX) {
+        if (entry->time_ms < history->entries[0].time_ms)
+            return false;
+        free(history->entries[0].text);
+        memmove(&history->entries[0], &history->entries[1],
+                --history->count * sizeof history->entries[0]);
+    }
+    if (history->count == history->capacity) {
+        history->capacity = history->capacity ? 2 * history->capacity : 32;
+        history->entries = xreallocarray(history->entries, history->capacity,
+                                         sizeof history->entries[0]);
+    }
+    return true;
+}
+
+/* Agents' logs arrive one after the other, so the order of arrival is not that of time. */
+static void insert(struct history *history, const struct entry *entry)
+{
+    uint32_t at = history->count;
+
+    while (at > 0 && history->entries[at - 1].time_ms > entry->time_ms)
+        at--;
+    memmove(&history->entries[at + 1], &history->entries[at],
+            (history->count - at) * sizeof history->entries[0]);
+    history->entries[at] = *entry;
+    history->count++;
 }
 
 void history_add(struct cluster *cluster, const char *source, json_t *event)
 {
     struct history *history = cluster->history;
-    struct entry *entry;
+    struct entry entry = {0};
 
-    json_object_set_new(event, "source", json_string(source));
-    for (uint32_t i = history->count; i > 0; i--) {
-        if (same_event(entry_at(history, i - 1)->event, event)) {
-            json_decref(event);
-            return;
-        }
+    if (json_object_set_new(event, "source", json_string(source)))
+        goto out; /* no object: nothing of ours */
+    identify(&entry, event);
+    if (is_known(history, &entry))
+        goto out;
+    entry.text = json_dump_line(event);
+    if (strlen(entry.text) > EVENT_BYTES_MAX || !make_room(history, &entry)) {
+        free(entry.text);
+        goto out;
     }
-    if (history->count == HISTORY_MAX) {
-        json_decref(entry_at(history, 0)->event);
-        history->first = (history->first + 1) % HISTORY_MAX;
-        history->count--;
-    }
-    entry = entry_at(history, history->count++);
-    entry->number = history->next_number++;
-    entry->event = event;
+    entry.number = history->next_number++;
+    insert(history, &entry);
     for (uint32_t i = 0; i < history->subscriber_count; i++)
-        history->subscribers[i].fn(entry->number, event, history->subscribers[i].arg);
-    redis_publish_event(cluster, event);
+        history->subscribers[i].fn(entry.number, event, history->subscribers[i].arg);
+    if (clock_wall_ms() - entry.time_ms < STALE_MS)
+        redis_publish_event(cluster, event);
+out:
+    json_decref(event);
 }
 
 static void add_own(struct cluster *cluster, json_t *event)
@@ -195,35 +273,24 @@ void history_audit(struct cluster *cluster, const char *who, const char *action,
     add_own(cluster, event);
 }
 
-static int by_time(const void *a, const void *b)
-{
-    const struct entry *const *x = a, *const *y = b;
-    int64_t first = time_of((*x)->event), second = time_of((*y)->event);
-
-    if (first != second)
-        return first < second ? -1 : 1;
-    return ((*x)->number > (*y)->number) - ((*x)->number < (*y)->number);
-}
-
-/* Agents' logs arrive one after the other, so the order of arrival is not that of time. */
 json_t *history_list(const struct cluster *cluster, uint64_t since, uint32_t limit)
 {
-    struct history *history = cluster->history;
-    struct entry **found = xcalloc(history->count + 1, sizeof(found[0]));
+    const struct history *history = cluster->history;
     json_t *list = json_array();
-    uint32_t count = 0;
+    uint32_t begin = history->count, found = 0;
 
-    for (uint32_t i = 0; i < history->count; i++)
-        if (entry_at(history, i)->number > since)
-            found[count++] = entry_at(history, i);
-    qsort(found, count, sizeof(found[0]), by_time);
-    for (uint32_t i = count > limit ? count - limit : 0; i < count; i++) {
-        json_t *copy = json_copy(found[i]->event);
+    for (; begin > 0 && found < limit; begin--)
+        found += history->entries[begin - 1].number > since;
+    for (; begin < history->count; begin++) {
+        const struct entry *entry = &history->entries[begin];
+        json_t *event = NULL;
 
-        json_object_set_new(copy, "number", json_integer((json_int_t)found[i]->number));
-        json_array_append_new(list, copy);
+        if (entry->number <= since ||
+            json_parse_bounded(entry->text, strlen(entry->text), EVENT_DEPTH, &event, NULL))
+            continue;
+        json_object_set_new(event, "number", json_integer((json_int_t)entry->number));
+        json_array_append_new(list, event);
     }
-    free(found);
     return list;
 }
 
