@@ -105,14 +105,10 @@ def test_failover__backend_killed_on_the_leader__never_recovers_in_place_as_prim
 def test_failover__tail_that_no_standby_has__is_rewound_away(c):
     old = c.leader()
     old.sql("CREATE TABLE IF NOT EXISTS tail (x int)", database=c.database)
-    receivers = [n.one("SELECT pid FROM pg_stat_wal_receiver") for n in c.followers()]
-    procs.send(receivers, signal.SIGSTOP)
-    try:
-        old.sql("SET synchronous_commit = local; INSERT INTO tail SELECT generate_series(1, 10000)",
-                database=c.database)
-        old.kill_postmaster()
-    finally:
-        procs.send(receivers, signal.SIGCONT)
+    # The senders, not the receivers, are stopped: what is in a socket's buffer still arrives.
+    procs.send([r[0] for r in old.sql("SELECT pid FROM pg_stat_replication")], signal.SIGSTOP)
+    old.sql("SET synchronous_commit = local; INSERT INTO tail SELECT generate_series(1, 10000)", database=c.database)
+    old.kill_postmaster()
     wait(lambda: c.leader() is not old, 15, "another leader")
     c.wait_healthy()
     for n in c.nodes:
