@@ -1,8 +1,10 @@
-/* ogel-orchestrator: reads its options, starts the loop and everything in it, ends cleanly on SIGTERM and SIGINT. */
+/* ogel-orchestrator: reads its options, starts the loop and everything in it, ends cleanly on
+ * SIGTERM and SIGINT. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -24,11 +26,15 @@ enum { LOG_QUEUE_BYTES = 1 << 20, LOG_STOP_MS = 1000, EXIT_CONFIG = 2 };
 
 static const char summary[] = "supervises PostgreSQL clusters of three nodes and fails them over";
 static const char description[] =
-    "The orchestrator watches the agents of each cluster by long poll and Postgres itself by fresh connections. It "
-    "elects a leader when there is none, tells each node whom to follow, answers applications that ask where to "
+    "The orchestrator watches the agents of each cluster by long poll and Postgres itself by fresh "
+    "connections. It "
+    "elects a leader when there is none, tells each node whom to follow, answers applications that "
+    "ask where to "
     "connect, and carries out what operators ask for.\n\n"
-    "It keeps nothing that cannot be read back from the agents: it may be killed, restarted, or run more than once "
-    "at any moment. It runs in the foreground, logs JSON lines to standard error and ends on SIGTERM or SIGINT; the "
+    "It keeps nothing that cannot be read back from the agents: it may be killed, restarted, or "
+    "run more than once "
+    "at any moment. It runs in the foreground, logs JSON lines to standard error and ends on "
+    "SIGTERM or SIGINT; the "
     "databases run on. SIGHUP reads the reloadable options, tokens and passwords again.";
 
 struct daemon {
@@ -38,6 +44,18 @@ struct daemon {
     struct loop_signal *signals[3];
 };
 
+/* Each cluster holds several sockets; the usual soft limit of 1024 is there for select(2), which
+ * nobody uses here. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 static int read_secrets(struct orchestrator *o, struct err *err)
 {
     if (secret_read_file(o->options->tokens.peer, o->peer_token, sizeof o->peer_token, err))
@@ -45,7 +63,8 @@ static int read_secrets(struct orchestrator *o, struct err *err)
     o->monitor_password[0] = '\0';
     if (!o->options->monitor_password)
         return 0;
-    return secret_read_file(o->options->monitor_password, o->monitor_password, sizeof o->monitor_password, err);
+    return secret_read_file(o->options->monitor_password, o->monitor_password,
+                            sizeof o->monitor_password, err);
 }
 
 static void apply_timeouts(struct orchestrator *o)
@@ -53,16 +72,17 @@ static void apply_timeouts(struct orchestrator *o)
     const struct orchestrator_options *options = o->options;
 
     for (uint32_t i = 0; i < o->cluster_count; i++)
-        o->clusters[i].options = (struct decide_options) {
-            .failure_timeout_ms = (uint32_t) options->failure_timeout_ms,
-            .election_timeout_ms = (uint32_t) options->election_timeout_ms,
-            .promotion_timeout_ms = (uint32_t) options->promotion_timeout_ms,
-            .failover_backoff_ms = (uint32_t) options->failover_backoff_ms,
-            .probe_interval_ms = (uint32_t) options->probe_interval_ms,
+        o->clusters[i].options = (struct decide_options){
+            .failure_timeout_ms = (uint32_t)options->failure_timeout_ms,
+            .election_timeout_ms = (uint32_t)options->election_timeout_ms,
+            .promotion_timeout_ms = (uint32_t)options->promotion_timeout_ms,
+            .failover_backoff_ms = (uint32_t)options->failover_backoff_ms,
+            .probe_interval_ms = (uint32_t)options->probe_interval_ms,
         };
 }
 
-static void cluster_fill(struct orchestrator *o, struct cluster *cluster, const struct cluster_options *options)
+static void cluster_fill(struct orchestrator *o, struct cluster *cluster,
+                         const struct cluster_options *options)
 {
     cluster->orchestrator = o;
     snprintf(cluster->name, sizeof cluster->name, "%s", options->name);
@@ -72,7 +92,8 @@ static void cluster_fill(struct orchestrator *o, struct cluster *cluster, const 
         node->cluster = cluster;
         node->slot = slot;
         snprintf(node->id, sizeof node->id, "%s", options->nodes[slot].id);
-        snprintf(node->agent.host, sizeof node->agent.host, "%.*s", HOST_SIZE - 1, options->nodes[slot].agent.host);
+        snprintf(node->agent.host, sizeof node->agent.host, "%.*s", HOST_SIZE - 1,
+                 options->nodes[slot].agent.host);
         node->agent.port = options->nodes[slot].agent.port;
     }
     cluster->history = history_new();
@@ -109,7 +130,7 @@ static void on_reload(void *arg)
     o->options->log_level = fresh.log_level;
     orchestrator_options_release(&fresh);
     apply_timeouts(o);
-    log_set_level((enum log_level) o->options->log_level);
+    log_set_level((enum log_level)o->options->log_level);
     if (read_secrets(o, &err) || api_reload_tokens(o, &err))
         log_err(LOG_LEVEL_ERROR, "reload_secrets", &err);
     else
@@ -176,6 +197,7 @@ int main(int argc, char **argv)
     int rc = EXIT_FAILURE;
 
     pg_environment_clear();
+    raise_file_limit();
     http_client_global_init();
     if (opts_parse(&program, argc, argv, &opts, &err)) {
         fprintf(stderr, "ogel-orchestrator: %s\n", err.text);
@@ -196,13 +218,13 @@ int main(int argc, char **argv)
     o->options = &daemon.options;
     o->proposer = rand_u64();
     o->started_ms = clock_mono_ms();
-    log_set_level((enum log_level) daemon.options.log_level);
+    log_set_level((enum log_level)daemon.options.log_level);
     signal(SIGPIPE, SIG_IGN);
     if (read_secrets(o, &err) || log_thread_start(LOG_QUEUE_BYTES, &err) || start(&daemon, &err)) {
         log_err(LOG_LEVEL_FATAL, "start_failed", &err);
     } else {
-        log_event(LOG_LEVEL_INFO, "started", "{s:s,s:I,s:i}", "version", PACKAGE_VERSION, "clusters",
-                  (json_int_t) o->cluster_count, "pid", (int) getpid());
+        log_event(LOG_LEVEL_INFO, "started", "{s:s,s:I,s:i}", "version", PACKAGE_VERSION,
+                  "clusters", (json_int_t)o->cluster_count, "pid", (int)getpid());
         notify_ready();
         if (loop_run(o->loop, &err))
             log_err(LOG_LEVEL_FATAL, "loop_failed", &err);
