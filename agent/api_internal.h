@@ -26,10 +26,11 @@ struct api {
     struct health_route health[HEALTH_ROUTES_MAX];
     struct waiter *waiters;
     struct document_waiter *document_waiters;
-    struct http_request *registration;  /* waits for its answer */
+    struct http_request *registration; /* waits for its answer */
 
     /* for metrics */
-    uint64_t requests[ROUTES_MAX + 1][STATUS_CLASSES];       /* by route (last: none matched) and status / 100 */
+    uint64_t requests[ROUTES_MAX + 1]
+                     [STATUS_CLASSES]; /* by route (last: none matched) and status / 100 */
     struct prom_histogram latency;
 };
 

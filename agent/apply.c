@@ -1,5 +1,5 @@
-/* What a step came to, put into the core's inputs. A step that failed changes nothing, except where it
- * may have got half-way: then what it touched is unknown from here on. */
+/* What a step came to, put into the core's inputs. A step that failed changes nothing, except where
+ * it may have got half-way: then what it touched is unknown from here on. */
 #include "agent/node.h"
 
 #include <stdio.h>
@@ -10,8 +10,8 @@
 #include "protocol/order.h"
 
 enum {
-    BURST_MS = 2000,            /* how long samples follow closely after a change */
-    NAMES_SETTLE_MS = 2000,     /* a reload that has not arrived by then never will */
+    BURST_MS = 2000,        /* how long samples follow closely after a change */
+    NAMES_SETTLE_MS = 2000, /* a reload that has not arrived by then never will */
 };
 
 static bool incarnations_equal(const struct durable *a, const struct durable *b)
@@ -185,12 +185,8 @@ void step_applied(struct agent *agent, const struct step_run *run)
             receivers_seen(agent, run);
         break;
     case STEP_END_RECEIVERS:
-    case STEP_KILL_RECEIVERS:
-        receivers_seen(agent, run);
-        break;
-    case STEP_CHECKPOINT:
-        checkpointed(agent, run);
-        break;
+    case STEP_KILL_RECEIVERS: receivers_seen(agent, run); break;
+    case STEP_CHECKPOINT: checkpointed(agent, run); break;
     case STEP_STOP:
         if (ok && agent->pm.pid != 0 && run->life == agent->life)
             observe_set_pg(agent, PG_STOPPING);
@@ -201,21 +197,11 @@ void step_applied(struct agent *agent, const struct step_run *run)
         written(agent, run, ok);
         started(agent, run);
         break;
-    case STEP_READ_POSITION:
-        position_read(agent, run);
-        break;
-    case STEP_UNBLOCK_REPLAY:
-        in->replay_unblocked = true;
-        break;
-    case STEP_PLANT:
-        in->planted = ok && run->life == agent->life;
-        break;
-    case STEP_CHECK_NAMES:
-        names_checked(agent, run);
-        break;
-    case STEP_PROMOTE:
-        promoted(agent, run);
-        break;
+    case STEP_READ_POSITION: position_read(agent, run); break;
+    case STEP_UNBLOCK_REPLAY: in->replay_unblocked = true; break;
+    case STEP_PLANT: in->planted = ok && run->life == agent->life; break;
+    case STEP_CHECK_NAMES: names_checked(agent, run); break;
+    case STEP_PROMOTE: promoted(agent, run); break;
     case STEP_ROLES:
         in->roles_done = ok && incarnations_equal(&run->durable, &agent->durable) &&
                          run->secrets == agent->secrets;
@@ -224,22 +210,16 @@ void step_applied(struct agent *agent, const struct step_run *run)
         in->old_senders = in->old_senders && !ok;
         sampler_burst(agent->sampler, BURST_MS);
         break;
-    case STEP_INITDB:
-        child_started(agent, run, CHILD_INITDB);
-        break;
-    case STEP_REWIND:
-        child_started(agent, run, CHILD_REWIND);
-        break;
-    case STEP_CLONE:
-        child_started(agent, run, CHILD_CLONE);
-        break;
+    case STEP_INITDB: child_started(agent, run, CHILD_INITDB); break;
+    case STEP_REWIND: child_started(agent, run, CHILD_REWIND); break;
+    case STEP_CLONE: child_started(agent, run, CHILD_CLONE); break;
     case STEP_APPLY_DOCUMENT:
         if (ok) {
             in->document_applied = run->durable.document.version;
             in->roles_done = false;
+            sampler_extras(agent->sampler);
         }
         break;
-    default:
-        break;
+    default: break;
     }
 }

@@ -28,7 +28,8 @@ enum { PATH_SIZE = 1024, ARGV_MAX = 24, SOURCE_DEADLINE_MS = 5000, CONTROL_DEADL
 /* Held from child_end_orphans() on; children inherit it. */
 static int lock_fd = -1;
 
-/* --- what it says ----------------------------------------------------------------------------------- */
+/* --- what it says
+ * ----------------------------------------------------------------------------------- */
 
 static void take_line(struct child_output *output)
 {
@@ -40,7 +41,7 @@ static void take_line(struct child_output *output)
         return;
     if (open && sign) {
         percent = strtoul(open + 1, &end, 10);
-        if (end == sign && percent <= 100) {
+        if (end == sign && end > open + 1 && percent <= 100) {
             output->percent = (uint32_t)percent;
             return;
         }
@@ -63,7 +64,8 @@ void child_output_take(struct child_output *output, const char *data, size_t siz
     }
 }
 
-/* --- the three programs ------------------------------------------------------------------------------ */
+/* --- the three programs
+ * ------------------------------------------------------------------------------ */
 
 struct command {
     char *argv[ARGV_MAX];
@@ -177,7 +179,8 @@ static int make_clone(struct step_run *run, struct command *command)
     return use_passfile(run, command, role, PASSWORD_REPLICATION);
 }
 
-/* --- before a clone ----------------------------------------------------------------------------------- */
+/* --- before a clone
+ * ----------------------------------------------------------------------------------- */
 
 static const char source_sql[] =
     "SELECT current_setting('server_version_num'),"
@@ -204,7 +207,8 @@ static size_t read_tablespaces(const struct pg_result *result, struct pgdata_tab
 static struct pg_conn *open_source(struct step_run *run)
 {
     char port[8];
-    const char *keywords[] = {"host", "port", "user", "password", "dbname", "application_name", NULL};
+    const char *keywords[] = {"host", "port", "user", "password", "dbname", "application_name",
+                              NULL};
     const char *values[] = {run->upstream.host,
                             port,
                             "ogel_monitor",
@@ -249,9 +253,9 @@ out:
     pg_result_free(spaces);
     pg_close(conn);
     free(list);
-    return rc < 0 ? err_context(&run->err, "clone from %s:%u", run->upstream.host,
-                                run->upstream.port)
-                  : 0;
+    return rc < 0
+               ? err_context(&run->err, "clone from %s:%u", run->upstream.host, run->upstream.port)
+               : 0;
 }
 
 /* pg_basebackup wants empty directories. */
@@ -277,7 +281,8 @@ static int empty_directory(struct step_run *run)
     return rc;
 }
 
-/* --- starting ------------------------------------------------------------------------------------------ */
+/* --- starting
+ * ------------------------------------------------------------------------------------------ */
 
 /* Between fork and exec: async-signal-safe calls only. */
 static void child_exec(const struct command *command, int output, pid_t parent)
@@ -365,10 +370,12 @@ int child_start(struct step_run *run)
     return rc;
 }
 
-/* --- ending --------------------------------------------------------------------------------------------- */
+/* --- ending
+ * --------------------------------------------------------------------------------------------- */
 
-/* The children run with --no-sync: one syncfs() instead of an fsync() for each of thousands of files.
- * It fails where anything on the file system could not be written since it was last asked. */
+/* The children run with --no-sync: one syncfs() instead of an fsync() for each of thousands of
+ * files. It fails where anything on the file system could not be written since it was last asked.
+ */
 static int sync_filesystem(const char *path, struct err *err)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -457,10 +464,11 @@ int child_end_orphans(const char *state_directory, int64_t timeout_ms, struct er
         if (err->code != ERR_CONFLICT)
             return -1;
         if (clock_mono_ms() > deadline)
-            return err_set(err, ERR_TIMEOUT,
-                           "a pg_basebackup, pg_rewind or initdb of an earlier agent still runs and "
-                           "holds %s: end it",
-                           path);
+            return err_set(
+                err, ERR_TIMEOUT,
+                "a pg_basebackup, pg_rewind or initdb of an earlier agent still runs and "
+                "holds %s: end it",
+                path);
         err_clear(err);
         kill_orphan(state_directory);
         nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);

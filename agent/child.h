@@ -1,7 +1,7 @@
 /*
- * initdb, pg_rewind and pg_basebackup as children that are watched: by pidfd, with progress from their
- * output. Each holds a lock on the state directory, so that one whose agent was killed is known at the
- * next start.
+ * initdb, pg_rewind and pg_basebackup as children that are watched: by pidfd, with progress from
+ * their output. Each holds a lock on the state directory, so that one whose agent was killed is
+ * known at the next start.
  */
 #ifndef OGEL_AGENT_CHILD_H
 #define OGEL_AGENT_CHILD_H
@@ -17,11 +17,11 @@
 struct step_run;
 
 struct child_process {
-    enum child kind;    /* CHILD_NONE: none runs */
+    enum child kind; /* CHILD_NONE: none runs */
     pid_t pid;
     int pidfd;
-    int output;         /* its stdout and stderr; non-blocking, to be read until it ends */
-    uint64_t data_id;   /* to be written once the copy is whole */
+    int output;       /* its stdout and stderr; non-blocking, to be read until it ends */
+    uint64_t data_id; /* to be written once the copy is whole */
 };
 
 enum { CHILD_LINE_SIZE = 256 };
@@ -42,13 +42,13 @@ void child_output_take(struct child_output *output, const char *data, size_t siz
  * caller's to watch. */
 OGEL_MUST_CHECK int child_start(struct step_run *run);
 
-/* After it exited with status 0: takes away what was copied from the other server, makes the directory
- * a standby's, writes the data id last. */
+/* After it exited with status 0: takes away what was copied from the other server, makes the
+ * directory a standby's, writes the data id last. */
 OGEL_MUST_CHECK int child_finish(const char *data_directory, const struct child_process *child,
                                  struct err *err);
 
-/* At the start of the agent: ends a child of an earlier one, waits until it is gone, and holds the lock
- * from then on. ERR_TIMEOUT. */
+/* At the start of the agent: ends a child of an earlier one, waits until it is gone, and holds the
+ * lock from then on. ERR_TIMEOUT. */
 OGEL_MUST_CHECK int child_end_orphans(const char *state_directory, int64_t timeout_ms,
                                       struct err *err);
 

@@ -65,11 +65,13 @@ int document_check_rules(const json_t *document, struct err *err)
     json_t *value;
     size_t index;
 
-    json_object_foreach (json_object_get(document, "settings"), name, value) {
+    json_object_foreach(json_object_get(document, "settings"), name, value)
+    {
         if (pgconf_setting_refused(name, json_string_value(value), &reason))
             return err_set(err, ERR_REFUSED, "setting %s: %s", name, reason);
     }
-    json_array_foreach (json_object_get(document, "hba"), index, value) {
+    json_array_foreach(json_object_get(document, "hba"), index, value)
+    {
         if (pgconf_hba_refused(json_string_value(value), &reason))
             return err_set(err, ERR_REFUSED, "access rule \"%.200s\": %s", json_string_value(value),
                            reason);
@@ -94,12 +96,14 @@ void document_rules(const json_t *document, struct document_rules *rules)
     rules->listen_addresses = text_or(document, "listen_addresses", NULL);
     rules->database = text_or(document, "database", "app");
     rules->owner = text_or(document, "owner", "app");
-    json_object_foreach (json_object_get(document, "settings"), name, value) {
+    json_object_foreach(json_object_get(document, "settings"), name, value)
+    {
         if (rules->setting_count < DOCUMENT_SETTINGS_MAX && json_is_string(value))
-            rules->settings[rules->setting_count++] =
-                (struct pgconf_setting){.name = name, .value = json_string_value(value)};
+            rules->settings[rules->setting_count++] = (struct pgconf_setting){
+                .name = name, .value = json_string_value(value)};
     }
-    json_array_foreach (json_object_get(document, "hba"), index, value) {
+    json_array_foreach(json_object_get(document, "hba"), index, value)
+    {
         if (rules->hba_count < DOCUMENT_HBA_MAX && json_is_string(value))
             rules->hba[rules->hba_count++] = json_string_value(value);
     }

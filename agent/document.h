@@ -12,12 +12,11 @@
 
 struct slotfile;
 
-/* Opens the file, making it where there is none. *DOCUMENT is NULL, and FACTS zero, where no document
- * was ever written; else a new reference. */
+/* Opens the file, making it where there is none. *DOCUMENT is NULL, and FACTS zero, where no
+ * document was ever written; else a new reference. */
 OGEL_MUST_CHECK int document_open(const char *state_directory,
                                   const char ids[NODE_COUNT][NODE_ID_SIZE], struct slotfile **file,
-                                  json_t **document, struct document_facts *facts,
-                                  struct err *err);
+                                  json_t **document, struct document_facts *facts, struct err *err);
 
 /* Durable when it returns 0; otherwise the previous one stands. Blocks as long as the disk does. */
 OGEL_MUST_CHECK int document_write(struct slotfile *file, const json_t *document, struct err *err);
@@ -28,8 +27,8 @@ OGEL_MUST_CHECK int document_check_rules(const json_t *document, struct err *err
 
 enum { DOCUMENT_SETTINGS_MAX = 256, DOCUMENT_HBA_MAX = 256 };
 
-/* The document in the form pgconf_write() takes. The texts belong to the document; NULL (no document
- * yet) gives safe defaults. */
+/* The document in the form pgconf_write() takes. The texts belong to the document; NULL (no
+ * document yet) gives safe defaults. */
 struct document_rules {
     const char *listen_addresses; /* NULL: the node's own host */
     const char *database;

@@ -1,5 +1,6 @@
-/* The cluster document: handed out, and changed by compare-and-set at the leader's agent. A change is
- * durable here before anything else happens, and the answer waits until a second agent holds it. */
+/* The cluster document: handed out, and changed by compare-and-set at the leader's agent. A change
+ * is durable here before anything else happens, and the answer waits until a second agent holds it.
+ */
 #include "agent/api_internal.h"
 
 #include <stdio.h>
@@ -16,12 +17,13 @@
 
 enum { SPREAD_MS = 4000 };
 
-/* --- storing ------------------------------------------------------------------------------------------- */
+/* --- storing
+ * ------------------------------------------------------------------------------------------- */
 
 struct store {
     struct agent *agent;
-    struct step_run *run;   /* a STEP_FETCH_DOCUMENT with the new document */
-    bool check;             /* have Postgres read its settings first */
+    struct step_run *run; /* a STEP_FETCH_DOCUMENT with the new document */
+    bool check;           /* have Postgres read its settings first */
     document_stored_fn *fn;
     void *arg;
 };
@@ -79,7 +81,8 @@ void document_store(struct agent *agent, json_t *document, document_stored_fn *f
     store_start(agent, document, false, fn, arg);
 }
 
-/* --- the first one -------------------------------------------------------------------------------------- */
+/* --- the first one
+ * -------------------------------------------------------------------------------------- */
 
 static void begun(struct agent *agent, int rc, const struct err *err, void *arg)
 {
@@ -95,8 +98,7 @@ void document_begin(struct agent *agent)
     struct document_version version = {.generation = agent->durable.grant.generation, .counter = 1};
     struct address addresses[NODE_COUNT];
 
-    if (agent->document || agent->fetching_document || agent->running ||
-        !agent->report.leading)
+    if (agent->document || agent->fetching_document || agent->running || !agent->report.leading)
         return;
     for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
         if (slot == agent->config.self)
@@ -109,12 +111,14 @@ void document_begin(struct agent *agent)
     store_start(agent, document_new(version, agent->config.ids, addresses), false, begun, NULL);
 }
 
-/* --- changing ----------------------------------------------------------------------------------------------- */
+/* --- changing
+ * -----------------------------------------------------------------------------------------------
+ */
 
 struct document_waiter {
     struct document_waiter *next;
     struct agent *agent;
-    struct http_request *request;   /* NULL: the client went away */
+    struct http_request *request; /* NULL: the client went away */
     struct document_version version;
     char who[64];
     json_t *change;
@@ -154,10 +158,9 @@ void document_spread(struct agent *agent)
 
         next = waiter->next;
         for (int32_t slot = 0; slot < NODE_COUNT; slot++)
-            spread = spread ||
-                     (slot != agent->config.self && agent->in.peers[slot].known &&
-                      document_version_compare(agent->peer_reports[slot].document.version,
-                                               waiter->version) >= 0);
+            spread = spread || (slot != agent->config.self && agent->in.peers[slot].known &&
+                                document_version_compare(agent->peer_reports[slot].document.version,
+                                                         waiter->version) >= 0);
         if (!waiter->stored || !spread || !waiter->request)
             continue;
         answer(waiter, true);
@@ -287,9 +290,9 @@ void api_document_post(struct http_request *request, void *arg)
         else
             http_respond_problem_with(
                 request, 409, NULL,
-                json_pack("{s:o}", "version",
-                          fields_to_json(document_version_fields,
-                                         &agent->durable.document.version)),
+                json_pack(
+                    "{s:o}", "version",
+                    fields_to_json(document_version_fields, &agent->durable.document.version)),
                 "the document has changed meanwhile: look at it and try again");
     } else {
         change(agent, request, body);

@@ -19,7 +19,7 @@ struct events {
     json_t *ring[EVENTS_KEPT]; /* entry of sequence s at s % EVENTS_KEPT */
     char run[17];
     uint64_t last;
-    uint64_t first;     /* oldest in the ring; last + 1: none */
+    uint64_t first; /* oldest in the ring; last + 1: none */
     char *pending;
     size_t pending_len;
 };
@@ -125,8 +125,7 @@ uint64_t events_add(struct events *events, const struct event *event)
     json_object_set_new(entry, "sequence", json_integer((json_int_t)events->last + 1));
     json_object_set_new(entry, "run", json_string(events->run));
     json_object_set_new(entry, "kind", json_string(event->who ? "audit" : "step"));
-    json_object_set_new(entry, "time",
-                        json_string(clock_format_iso8601(clock_wall_ms(), time)));
+    json_object_set_new(entry, "time", json_string(clock_format_iso8601(clock_wall_ms(), time)));
     json_object_set_new(entry, "node", json_text(event->node));
     json_object_set_new(entry, "generation", json_integer(event->generation));
     json_object_set_new(entry, "reason", json_text(event->reason));

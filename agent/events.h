@@ -18,16 +18,16 @@ enum { EVENTS_KEPT = 1000, EVENTS_FILE_BYTES = 1024 * 1024 };
 struct events;
 
 struct event {
-    const char *node;       /* id of the node that it happened at */
+    const char *node; /* id of the node that it happened at */
     uint32_t generation;
-    const char *reason;     /* stable code: "N6" */
-    const char *text;       /* one sentence */
-    const char *who;        /* an operator, where one asked for it; NULL otherwise */
+    const char *reason; /* stable code: "N6" */
+    const char *text;   /* one sentence */
+    const char *who;    /* an operator, where one asked for it; NULL otherwise */
 };
 
-/* Reads what is there (damaged lines are skipped). RUN, fresh for each start of the agent, stands in
- * each new entry: with the sequence it names an entry also where the end of the file was lost. Blocks:
- * before the loop runs. */
+/* Reads what is there (damaged lines are skipped). RUN, fresh for each start of the agent, stands
+ * in each new entry: with the sequence it names an entry also where the end of the file was lost.
+ * Blocks: before the loop runs. */
 OGEL_MUST_CHECK int events_open(const char *state_directory, uint64_t run, struct events **events,
                                 struct err *err);
 void events_free(struct events *events);
@@ -38,8 +38,8 @@ uint64_t events_add(struct events *events, const struct event *event);
 /* Of the newest entry ever; 0: none. Goes on over restarts. */
 uint64_t events_last(const struct events *events);
 
-/* {"events": [entries above SINCE, oldest first, LIMIT at most], "last": N, "first": oldest kept}. A
- * new reference. */
+/* {"events": [entries above SINCE, oldest first, LIMIT at most], "last": N, "first": oldest kept}.
+ * A new reference. */
 json_t *events_list(const struct events *events, uint64_t since, size_t limit);
 
 /* Lines that are not on disk yet, as one malloc()ed text; NULL if there are none. They are then the

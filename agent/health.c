@@ -16,8 +16,7 @@ static bool is_standby(const struct health *health)
 
 static bool within_lag(const struct health *health, int64_t max_lag_bytes)
 {
-    return max_lag_bytes < 0 ||
-           (health->lag_known && health->lag_bytes <= (uint64_t)max_lag_bytes);
+    return max_lag_bytes < 0 || (health->lag_known && health->lag_bytes <= (uint64_t)max_lag_bytes);
 }
 
 static bool passes(const struct health *health, enum health_check check, int64_t max_lag_bytes)
@@ -26,22 +25,14 @@ static bool passes(const struct health *health, enum health_check check, int64_t
 
     switch (check) {
     case HEALTH_PRIMARY:
-    case HEALTH_LEADER:
-        return leads(health);
-    case HEALTH_REPLICA:
-        return replica;
-    case HEALTH_READ_ONLY:
-        return leads(health) || replica;
-    case HEALTH_SYNCHRONOUS:
-        return replica && health->counted;
-    case HEALTH_ASYNCHRONOUS:
-        return replica && !health->counted;
-    case HEALTH_RUNNING:
-        return health->report->pg == PG_UP;
-    case HEALTH_LIVENESS:
-        return health->beat_age_ms <= health->beat_max_ms;
-    case HEALTH_READINESS:
-        return leads(health) || (replica && health->report->receiver.streaming);
+    case HEALTH_LEADER: return leads(health);
+    case HEALTH_REPLICA: return replica;
+    case HEALTH_READ_ONLY: return leads(health) || replica;
+    case HEALTH_SYNCHRONOUS: return replica && health->counted;
+    case HEALTH_ASYNCHRONOUS: return replica && !health->counted;
+    case HEALTH_RUNNING: return health->report->pg == PG_UP;
+    case HEALTH_LIVENESS: return health->beat_age_ms <= health->beat_max_ms;
+    case HEALTH_READINESS: return leads(health) || (replica && health->report->receiver.streaming);
     }
     return false;
 }
@@ -55,16 +46,11 @@ int health_status(const struct health *health, enum health_check check, int64_t 
 static const char *state_word(const struct report *report)
 {
     switch (report->pg) {
-    case PG_UP:
-        return report->in_recovery && report->receiver.streaming ? "streaming" : "running";
-    case PG_STARTING:
-        return "starting";
-    case PG_STOPPING:
-        return "stopping";
-    case PG_CRASHED:
-        return "crashed";
-    default:
-        return "stopped";
+    case PG_UP: return report->in_recovery && report->receiver.streaming ? "streaming" : "running";
+    case PG_STARTING: return "starting";
+    case PG_STOPPING: return "stopping";
+    case PG_CRASHED: return "crashed";
+    default: return "stopped";
     }
 }
 
@@ -91,8 +77,9 @@ json_t *health_body(const struct health *health, const char *cluster, const char
         json_object_set_new(xlog, "replayed_location",
                             json_string(units_format_lsn(report->replay_lsn, lsn)));
         json_object_set_new(body, "sync_standby", json_boolean(health->counted));
-        json_object_set_new(
-            body, "lag", health->lag_known ? json_integer((json_int_t)health->lag_bytes) : json_null());
+        json_object_set_new(body, "lag",
+                            health->lag_known ? json_integer((json_int_t)health->lag_bytes)
+                                              : json_null());
     } else {
         json_object_set_new(xlog, "location",
                             json_string(units_format_lsn(report->write_lsn, lsn)));

@@ -1,6 +1,6 @@
 /*
- * The health checks that load balancers know from Patroni, with its meanings, answered from a report
- * in memory. Source: Patroni's documentation, "REST API: Health check endpoints".
+ * The health checks that load balancers know from Patroni, with its meanings, answered from a
+ * report in memory. Source: Patroni's documentation, "REST API: Health check endpoints".
  */
 #ifndef OGEL_AGENT_HEALTH_H
 #define OGEL_AGENT_HEALTH_H
@@ -13,25 +13,25 @@
 #include "protocol/types.h"
 
 enum health_check {
-    HEALTH_PRIMARY,         /* /primary /read-write /master: runs and leads */
-    HEALTH_LEADER,          /* /leader: the same here */
-    HEALTH_REPLICA,         /* /replica: a running standby, within ?lag= where given */
-    HEALTH_READ_ONLY,       /* /read-only: either of them */
-    HEALTH_SYNCHRONOUS,     /* /synchronous /sync: a standby that the leader counts */
-    HEALTH_ASYNCHRONOUS,    /* /asynchronous /async: a standby that it does not count */
-    HEALTH_RUNNING,         /* /health: Postgres is up */
-    HEALTH_LIVENESS,        /* /liveness: the agent's loop runs (it answers) */
-    HEALTH_READINESS,       /* /readiness: leads, or is a standby that streams, within ?lag= */
+    HEALTH_PRIMARY,      /* /primary /read-write /master: runs and leads */
+    HEALTH_LEADER,       /* /leader: the same here */
+    HEALTH_REPLICA,      /* /replica: a running standby, within ?lag= where given */
+    HEALTH_READ_ONLY,    /* /read-only: either of them */
+    HEALTH_SYNCHRONOUS,  /* /synchronous /sync: a standby that the leader counts */
+    HEALTH_ASYNCHRONOUS, /* /asynchronous /async: a standby that it does not count */
+    HEALTH_RUNNING,      /* /health: Postgres is up */
+    HEALTH_LIVENESS,     /* /liveness: the agent's loop runs (it answers) */
+    HEALTH_READINESS,    /* /readiness: leads, or is a standby that streams, within ?lag= */
 };
 
 /* What stands in the report and what only the agent knows. */
 struct health {
     const struct report *report;
-    bool counted;               /* the leader counts this standby */
+    bool counted; /* the leader counts this standby */
     bool lag_known;
-    uint64_t lag_bytes;         /* of replay, behind the leader's last known position */
-    int64_t beat_age_ms;        /* since the agent last looked at its state */
-    int64_t beat_max_ms;        /* /liveness fails above this */
+    uint64_t lag_bytes;  /* of replay, behind the leader's last known position */
+    int64_t beat_age_ms; /* since the agent last looked at its state */
+    int64_t beat_max_ms; /* /liveness fails above this */
 };
 
 /* 200 or 503. MAX_LAG_BYTES < 0: any lag will do. */

@@ -12,13 +12,20 @@ static const struct {
     const char *path;
     enum health_check check;
 } checks[] = {
-    {"/", HEALTH_PRIMARY},           {"/primary", HEALTH_PRIMARY},
-    {"/read-write", HEALTH_PRIMARY}, {"/master", HEALTH_PRIMARY},
-    {"/leader", HEALTH_LEADER},      {"/replica", HEALTH_REPLICA},
-    {"/read-only", HEALTH_READ_ONLY}, {"/synchronous", HEALTH_SYNCHRONOUS},
-    {"/sync", HEALTH_SYNCHRONOUS},   {"/asynchronous", HEALTH_ASYNCHRONOUS},
-    {"/async", HEALTH_ASYNCHRONOUS}, {"/health", HEALTH_RUNNING},
-    {"/liveness", HEALTH_LIVENESS},  {"/readiness", HEALTH_READINESS},
+    {"/", HEALTH_PRIMARY},
+    {"/primary", HEALTH_PRIMARY},
+    {"/read-write", HEALTH_PRIMARY},
+    {"/master", HEALTH_PRIMARY},
+    {"/leader", HEALTH_LEADER},
+    {"/replica", HEALTH_REPLICA},
+    {"/read-only", HEALTH_READ_ONLY},
+    {"/synchronous", HEALTH_SYNCHRONOUS},
+    {"/sync", HEALTH_SYNCHRONOUS},
+    {"/asynchronous", HEALTH_ASYNCHRONOUS},
+    {"/async", HEALTH_ASYNCHRONOUS},
+    {"/health", HEALTH_RUNNING},
+    {"/liveness", HEALTH_LIVENESS},
+    {"/readiness", HEALTH_READINESS},
 };
 
 /* How far replay is behind: measured against the leader's last word where there is one. */
@@ -62,9 +69,9 @@ static void get_health(struct http_request *request, void *arg)
     if (request->method == HTTP_OPTIONS)
         http_respond(request, status, NULL, NULL, 0);
     else
-        http_respond_json(request, status,
-                          health_body(&health, agent->config.options.cluster,
-                                      agent->config.options.node));
+        http_respond_json(
+            request, status,
+            health_body(&health, agent->config.options.cluster, agent->config.options.node));
 }
 
 static void get_metrics(struct http_request *request, void *arg)
@@ -78,12 +85,11 @@ void health_routes(struct agent *agent, struct api *api)
 {
     for (size_t i = 0; i < OGEL_ARRAY_LEN(checks); i++) {
         api->health[i] = (struct health_route){.agent = agent, .check = checks[i].check};
-        api->routes[api->route_count++] =
-            (struct http_route){.methods = HTTP_GET | HTTP_OPTIONS,
-                                .pattern = checks[i].path,
-                                .access = HTTP_OPEN,
-                                .handler = get_health,
-                                .arg = &api->health[i]};
+        api->routes[api->route_count++] = (struct http_route){.methods = HTTP_GET | HTTP_OPTIONS,
+                                                              .pattern = checks[i].path,
+                                                              .access = HTTP_OPEN,
+                                                              .handler = get_health,
+                                                              .arg = &api->health[i]};
     }
     api->routes[api->route_count++] = (struct http_route){
         .methods = HTTP_GET,

@@ -78,6 +78,13 @@ tests_unit_test_pgconf_LDADD = libogagent.a $(LDADD)
 tests_unit_test_pgdata_LDADD = libogagent.a $(LDADD)
 tests_unit_test_proc_LDADD = libogagent.a $(LDADD)
 
+unit_tests += tests/unit/test_agent_parts tests/unit/test_durable tests/unit/test_events \
+	tests/unit/test_health
+tests_unit_test_agent_parts_LDADD = libogagent.a $(LDADD)
+tests_unit_test_durable_LDADD = libogagent.a $(LDADD)
+tests_unit_test_events_LDADD = libogagent.a $(LDADD)
+tests_unit_test_health_LDADD = libogagent.a $(LDADD)
+
 # Against real servers, as an unprivileged user: run by ./runtests, not by `make check`.
 if HAVE_CMOCKA
 check_PROGRAMS += tests/integration/test_postgres_layer tests/integration/test_postgres_wal

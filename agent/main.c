@@ -1,5 +1,5 @@
-/* ogel-agent: one beside each Postgres. Reads what is durable, finds out whether Postgres runs, serves,
- * and turns. SIGTERM ends the agent and leaves Postgres running, SIGINT stops both. */
+/* ogel-agent: one beside each Postgres. Reads what is durable, finds out whether Postgres runs,
+ * serves, and turns. SIGTERM ends the agent and leaves Postgres running, SIGINT stops both. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -28,9 +28,9 @@
 #include "base/slotfile.h"
 
 #ifdef HAVE_CONFIG_H
-#include "config.h"
+#    include "config.h"
 #else
-#define PACKAGE_VERSION "unknown"
+#    define PACKAGE_VERSION "unknown"
 #endif
 
 enum {
@@ -48,19 +48,26 @@ enum {
 
 static const char summary[] = "keeps one node's PostgreSQL in the state its cluster needs";
 static const char description[] =
-    "The agent runs beside one PostgreSQL server, as the server's own user. It starts and stops it, "
-    "carries out what an orchestrator decides, keeps its node's promise durable, and tells what is: to "
+    "The agent runs beside one PostgreSQL server, as the server's own user. It starts and stops "
+    "it, "
+    "carries out what an orchestrator decides, keeps its node's promise durable, and tells what "
+    "is: to "
     "orchestrators, to the other two agents, to load balancers and to Prometheus.\n\n"
-    "It runs in the foreground and logs JSON lines to standard error. SIGTERM ends the agent and leaves "
-    "PostgreSQL running; the next agent takes it over without a blip, so that an agent can be upgraded "
-    "under a live database. SIGINT stops PostgreSQL (a fast shutdown, after stop_timeout a kill) and then "
-    "the agent. SIGHUP reads log_level, tokens and passwords again; the leader's agent gives changed "
+    "It runs in the foreground and logs JSON lines to standard error. SIGTERM ends the agent and "
+    "leaves "
+    "PostgreSQL running; the next agent takes it over without a blip, so that an agent can be "
+    "upgraded "
+    "under a live database. SIGINT stops PostgreSQL (a fast shutdown, after stop_timeout a kill) "
+    "and then "
+    "the agent. SIGHUP reads log_level, tokens and passwords again; the leader's agent gives "
+    "changed "
     "passwords to PostgreSQL.";
 
 static struct agent agent;
 static int lock_fd = -1;
 
-/* --- reading what is there ------------------------------------------------------------------------------ */
+/* --- reading what is there
+ * ------------------------------------------------------------------------------ */
 
 static int read_version(const char *bindir, int *major, struct err *err)
 {
@@ -140,7 +147,9 @@ static int read_state(struct err *err)
     return 0;
 }
 
-/* --- signals ------------------------------------------------------------------------------------------------ */
+/* --- signals
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static struct loop_timer *quit_timer;
 
@@ -277,7 +286,9 @@ static void on_child(void *arg)
     worker_run(agent.steps, reap_work, reap_done, NULL);
 }
 
-/* --- running --------------------------------------------------------------------------------------------------- */
+/* --- running
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static void on_timer(void *arg)
 {
@@ -301,8 +312,8 @@ static int start_threads(struct err *err)
     return 0;
 }
 
-/* A server that runs is adopted before anything is served: an agent that answers before it has looked
- * would report a leader as down. */
+/* A server that runs is adopted before anything is served: an agent that answers before it has
+ * looked would report a leader as down. */
 static int first_look(struct err *err)
 {
     int64_t deadline = clock_boot_ms() + FIRST_SAMPLE_MS;
@@ -323,8 +334,8 @@ static int start(struct err *err)
 {
     if (postmaster_become_subreaper(err) < 0 || lock_directories(err) < 0 ||
         read_version(agent.config.options.postgres_bindir, &agent.hands.pg_major, err) < 0 ||
-        plan_memory(err) < 0 || read_state(err) < 0 ||
-        log_thread_start(LOG_QUEUE_BYTES, err) < 0 || start_threads(err) < 0)
+        plan_memory(err) < 0 || read_state(err) < 0 || log_thread_start(LOG_QUEUE_BYTES, err) < 0 ||
+        start_threads(err) < 0)
         return -1;
     loop_signal_new(agent.loop, SIGTERM, on_terminate, NULL);
     loop_signal_new(agent.loop, SIGINT, on_interrupt, NULL);

@@ -8,9 +8,9 @@
 #include "protocol/names.h"
 
 #ifdef HAVE_CONFIG_H
-#include "config.h"
+#    include "config.h"
 #else
-#define PACKAGE_VERSION "unknown"
+#    define PACKAGE_VERSION "unknown"
 #endif
 
 void metrics_request(struct agent *agent, int route, int status, int64_t duration_us)
@@ -82,8 +82,7 @@ static void put_replication(FILE *out, const struct agent *agent)
                 "1 while this leader counts that standby: its acknowledgement completes a commit.");
     for (int32_t slot = 0; slot < NODE_COUNT; slot++)
         if (slot != agent->config.self)
-            prom_sample(out, "ogel_standby_sync",
-                        PROM_LABELS("standby", agent->config.ids[slot]),
+            prom_sample(out, "ogel_standby_sync", PROM_LABELS("standby", agent->config.ids[slot]),
                         r->standbys[slot].counted && r->standbys[slot].streaming);
     prom_family(out, "ogel_standby_lag_bytes", "gauge",
                 "WAL of this leader that the standby has not flushed.");

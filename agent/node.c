@@ -18,16 +18,17 @@ enum {
     RETRY_FIRST_MS = 10,
     RETRY_MAX_MS = 1000,
     RETRY_POSITION_MAX_MS = 50,
-    REPEAT_FREE = 3,        /* the same step may succeed so often in a row without a pause */
+    REPEAT_FREE = 3, /* the same step may succeed so often in a row without a pause */
     PEER_FRESH_MS = 2500,
     LOOK_RETRY_MS = 500,
-    SETTLE_MS = 300,        /* after a promotion */
-    TURNS_MAX = 20,         /* in one go; then the loop has its turn */
+    SETTLE_MS = 300, /* after a promotion */
+    TURNS_MAX = 20,  /* in one go; then the loop has its turn */
 };
 
 static void turn_soon(struct agent *agent);
 
-/* --- events ------------------------------------------------------------------------------------------- */
+/* --- events
+ * ------------------------------------------------------------------------------------------- */
 
 struct append {
     struct agent *agent;
@@ -87,18 +88,16 @@ void agent_event(struct agent *agent, enum agent_reason reason, const char *text
     agent_event_by(agent, agent_reason_code(reason), text ? text : agent_reason_text(reason), NULL);
 }
 
-/* --- runs --------------------------------------------------------------------------------------------- */
+/* --- runs
+ * --------------------------------------------------------------------------------------------- */
 
 static int32_t upstream_of(const struct agent *agent, const struct step *step)
 {
     switch (step->kind) {
     case STEP_REWIND:
-    case STEP_CLONE:
-        return agent->durable.leader.node;
-    case STEP_APPLY_DOCUMENT:
-        return agent->in.replication.upstream;
-    default:
-        return step->replication.upstream;
+    case STEP_CLONE: return agent->durable.leader.node;
+    case STEP_APPLY_DOCUMENT: return agent->in.replication.upstream;
+    default: return step->replication.upstream;
     }
 }
 
@@ -140,10 +139,11 @@ void step_run_free(struct step_run *run)
     free(run);
 }
 
-/* --- after a step ------------------------------------------------------------------------------------- */
+/* --- after a step
+ * ------------------------------------------------------------------------------------- */
 
-/* The same step again and again: a failed one waits longer each time; one that succeeds and is asked for
- * all the same is slowed down. */
+/* The same step again and again: a failed one waits longer each time; one that succeeds and is
+ * asked for all the same is slowed down. */
 static void note_retry(struct agent *agent, const struct step_run *run)
 {
     struct retry *retry = &agent->retry;
@@ -235,7 +235,8 @@ static void checkpoint_done(void *arg)
     finish(agent, run);
 }
 
-/* --- a turn ------------------------------------------------------------------------------------------- */
+/* --- a turn
+ * ------------------------------------------------------------------------------------------- */
 
 static bool is_urgent(enum step_kind kind)
 {
@@ -265,36 +266,18 @@ static void dispatch_checkpoint(struct agent *agent, const struct step *step)
 static bool dispatch(struct agent *agent, const struct step *step)
 {
     switch (step->kind) {
-    case STEP_NONE:
-        return false;
+    case STEP_NONE: return false;
     case STEP_STOP:
-    case STEP_KILL:
-        dispatch_urgent(agent, step);
-        return false;
-    case STEP_CHECKPOINT:
-        dispatch_checkpoint(agent, step);
-        return true;
-    case STEP_STOP_CHILD:
-        child_signal(&agent->child, false);
-        return false;
-    case STEP_REGISTER:
-        peers_register(agent, step->peer);
-        return false;
-    case STEP_ASK_DISCARD:
-        peers_ask_discard(agent);
-        return false;
-    case STEP_FETCH_DOCUMENT:
-        peers_fetch_document(agent, step->peer);
-        return false;
-    case STEP_ANSWER_REGISTRATION:
-        api_answer_registration(agent, step->accepted);
-        return true;
+    case STEP_KILL: dispatch_urgent(agent, step); return false;
+    case STEP_CHECKPOINT: dispatch_checkpoint(agent, step); return true;
+    case STEP_STOP_CHILD: child_signal(&agent->child, false); return false;
+    case STEP_REGISTER: peers_register(agent, step->peer); return false;
+    case STEP_ASK_DISCARD: peers_ask_discard(agent); return false;
+    case STEP_FETCH_DOCUMENT: peers_fetch_document(agent, step->peer); return false;
+    case STEP_ANSWER_REGISTRATION: api_answer_registration(agent, step->accepted); return true;
     case STEP_PROMOTE:
-    case STEP_REWIND:
-        agent->in.due = false;
-        break;
-    default:
-        break;
+    case STEP_REWIND: agent->in.due = false; break;
+    default: break;
     }
     agent->running = step_run_new(agent, step);
     agent->running_since_ms = clock_boot_ms();

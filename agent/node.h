@@ -1,7 +1,7 @@
 /*
  * The agent: what it knows, gathered into the core's inputs, and the core's steps handed to worker
- * threads. All of this belongs to the loop's thread, which never touches the disk and never blocks, so
- * that health checks, peers and self-fencing go on while the disk hangs.
+ * threads. All of this belongs to the loop's thread, which never touches the disk and never blocks,
+ * so that health checks, peers and self-fencing go on while the disk hangs.
  *
  *   node.c      a turn: inputs → reconcile() → one step; what a step came to
  *   observe.c   the postmaster's end, samples of Postgres, looks at the data directory, children
@@ -47,56 +47,56 @@ struct agent {
     struct agent_config config;
     const char *config_file;
     struct secrets *secrets;
-    uint64_t run;                   /* fresh for each start */
+    uint64_t run; /* fresh for each start */
     int64_t started_ms;
 
     struct loop *loop;
-    struct loop_timer *timer;       /* next turn */
-    struct loop_timer *beat;        /* disk space, log files */
-    struct worker *steps;           /* one step at a time */
-    struct worker *urgent;          /* stopping and killing, also while a step hangs */
-    struct worker *slow;            /* checkpoints */
-    struct worker *background;      /* event log, secrets, disk space */
+    struct loop_timer *timer;  /* next turn */
+    struct loop_timer *beat;   /* disk space, log files */
+    struct worker *steps;      /* one step at a time */
+    struct worker *urgent;     /* stopping and killing, also while a step hangs */
+    struct worker *slow;       /* checkpoints */
+    struct worker *background; /* event log, secrets, disk space */
     struct sampler *sampler;
     struct resolver *resolver;
     struct http_client *client;
     struct http_server *server;
     struct api *api;
     struct peers *peers;
-    struct hands hands;             /* the steps' thread's, once that runs */
+    struct hands hands; /* the steps' thread's, once that runs */
     struct events *events;
 
     /* what is durable, as last written */
     struct durable durable;
-    json_t *document;               /* never changed once it stands here; NULL: none */
+    json_t *document; /* never changed once it stands here; NULL: none */
 
     /* the core's inputs and what they point to */
     struct inputs in;
     struct desired message;
     struct report peer_reports[NODE_COUNT];
-    int64_t discard_until_ms;       /* in.discard_allowed ends */
+    int64_t discard_until_ms; /* in.discard_allowed ends */
     int64_t peer_heard_ms[NODE_COUNT];
 
     /* Postgres */
-    struct postmaster pm;           /* pid 0: none */
+    struct postmaster pm; /* pid 0: none */
     struct loop_watch *pm_watch;
-    uint64_t life;                  /* of the server; samples of an earlier one are dropped */
-    int64_t changed_ms;             /* samples begun before are older than what is known */
-    bool end_asked;                 /* its end is ours: no crash */
-    struct sample sample;           /* the last good one */
+    uint64_t life;        /* of the server; samples of an earlier one are dropped */
+    int64_t changed_ms;   /* samples begun before are older than what is known */
+    bool end_asked;       /* its end is ours: no crash */
+    struct sample sample; /* the last good one */
     bool sampled;
-    char names[STEP_NAMES_SIZE];    /* synchronous_standby_names as written */
+    char names[STEP_NAMES_SIZE]; /* synchronous_standby_names as written */
     bool names_known;
-    struct lineage lineage;         /* of the timeline that is written or received */
+    struct lineage lineage; /* of the timeline that is written or received */
     bool lineage_asked;
     bool probe_ok;
-    int64_t probe_failing_ms;       /* since; 0: it does not */
+    int64_t probe_failing_ms; /* since; 0: it does not */
     uint64_t system_id;
     uint32_t pg_version;
     bool pending_restart;
     uint64_t oldest_lsn;
     uint64_t disk_free_bytes, disk_total_bytes;
-    char cause[CAUSE_SIZE];         /* how Postgres ended */
+    char cause[CAUSE_SIZE]; /* how Postgres ended */
 
     struct child_process child;
     struct child_output child_output;
@@ -111,29 +111,30 @@ struct agent {
     int64_t look_failed_ms;
     bool fetching_document;
     struct retry retry;
-    struct step step;               /* what the core said last */
-    char step_error[CAUSE_SIZE];    /* of the step that keeps failing */
+    struct step step;            /* what the core said last */
+    char step_error[CAUSE_SIZE]; /* of the step that keeps failing */
     bool in_turn, turn_again, turn_posted;
 
     /* the discard permission this node, as leader, has given */
     int32_t discard_given_to;
     int64_t discard_given_ms;
     int64_t promoted_ms;
-    int64_t leading_since_ms;       /* 0: it does not lead */
+    int64_t leading_since_ms; /* 0: it does not lead */
 
     /* report */
     struct report report;
-    struct report report_seen;      /* at the last sequence number, without what changes all the time */
+    struct report report_seen; /* at the last sequence number, without what changes all the time */
     uint64_t sequence;
     int64_t bumped_ms;
-    int64_t turned_ms;              /* last turn, for /liveness */
+    int64_t turned_ms; /* last turn, for /liveness */
 
     bool quitting;
     bool stop_postgres;
-    int64_t quit_by_ms;             /* then it ends, whatever still hangs */
+    int64_t quit_by_ms; /* then it ends, whatever still hangs */
 };
 
-/* --- node.c ------------------------------------------------------------------------------------- */
+/* --- node.c -------------------------------------------------------------------------------------
+ */
 
 /* Stops Postgres, politely first, then lets the loop end. */
 void agent_stop_postgres(struct agent *agent);
@@ -149,10 +150,12 @@ void step_run_free(struct step_run *run);
 void agent_event(struct agent *agent, enum agent_reason reason, const char *text);
 void agent_event_by(struct agent *agent, const char *code, const char *text, const char *who);
 
-/* --- apply.c: what a step came to --------------------------------------------------------------- */
+/* --- apply.c: what a step came to ---------------------------------------------------------------
+ */
 void step_applied(struct agent *agent, const struct step_run *run);
 
-/* --- observe.c ---------------------------------------------------------------------------------- */
+/* --- observe.c ----------------------------------------------------------------------------------
+ */
 void observe_set_pg(struct agent *agent, enum pg_state state);
 /* Takes over PM: watches it, samples it. ADOPTED: an earlier agent started it. */
 void observe_server(struct agent *agent, struct postmaster *pm, bool adopted);
@@ -164,14 +167,16 @@ void observe_look(struct agent *agent);
 void observe_looked(struct agent *agent, struct look *look);
 void observe_beat(void *agent);
 
-/* --- recall.c: an agent that is restarted knows what its predecessor wrote ----------------------- */
+/* --- recall.c: an agent that is restarted knows what its predecessor wrote -----------------------
+ */
 
 /* Notes agent->in.replication together with DIGEST of the files it was written to. */
 void replication_note(struct agent *agent, const uint8_t digest[32]);
 /* Takes it up again if the files are still as they were left. Blocks: before the loop runs. */
 void replication_recall(struct agent *agent);
 
-/* --- report.c ----------------------------------------------------------------------------------- */
+/* --- report.c -----------------------------------------------------------------------------------
+ */
 
 /* Builds agent->report anew; bumps the sequence and wakes those who wait where something changed.
  * Returns after how many ms it should be called again because of changes held back; 0: none. */
@@ -179,7 +184,8 @@ int64_t report_update(struct agent *agent);
 /* The present report as JSON text; malloc()ed. */
 char *report_text(const struct agent *agent);
 
-/* --- peers.c ------------------------------------------------------------------------------------ */
+/* --- peers.c ------------------------------------------------------------------------------------
+ */
 void peers_new(struct agent *agent);
 void peers_start(struct agent *agent);
 void peers_stop(struct agent *agent);
@@ -193,7 +199,8 @@ void peers_confirm(struct agent *agent, int32_t slot, uint32_t generation, int64
 /* Address of a node's Postgres; false while it is not known. */
 bool peers_postgres(const struct agent *agent, int32_t slot, struct address *address);
 
-/* --- api.c -------------------------------------------------------------------------------------- */
+/* --- api.c --------------------------------------------------------------------------------------
+ */
 OGEL_MUST_CHECK int api_start(struct agent *agent, struct err *err);
 void api_stop(struct agent *agent);
 /* Answers those who wait for a newer report or event. */
@@ -207,7 +214,8 @@ bool api_may_change(struct http_request *request);
 /* The body as a JSON object, a new reference; NULL: it is answered 400. */
 json_t *api_body(struct http_request *request);
 
-/* --- document_api.c: the document's own routes ----------------------------------------------------- */
+/* --- document_api.c: the document's own routes
+ * ----------------------------------------------------- */
 void api_document_get(struct http_request *request, void *agent);
 void api_document_post(struct http_request *request, void *agent);
 /* Makes DOCUMENT (a reference taken over) the agent's own once it is durable; then FN. */
@@ -218,7 +226,8 @@ void document_begin(struct agent *agent);
 /* Wakes those whose change waits for a second agent to hold it. */
 void document_spread(struct agent *agent);
 
-/* --- metrics.c ---------------------------------------------------------------------------------- */
+/* --- metrics.c ----------------------------------------------------------------------------------
+ */
 /* The text of GET /metrics; malloc()ed. */
 char *metrics_text(struct agent *agent);
 

@@ -24,7 +24,8 @@ enum {
     LOG_KEEP_BYTES = 512 * 1024 * 1024,
 };
 
-/* --- Postgres' state ----------------------------------------------------------------------------------- */
+/* --- Postgres' state
+ * ----------------------------------------------------------------------------------- */
 
 void observe_set_pg(struct agent *agent, enum pg_state state)
 {
@@ -136,7 +137,8 @@ void observe_server(struct agent *agent, struct postmaster *pm, bool adopted)
     sampler_server(agent->sampler, agent->pm.pid, agent->life);
 }
 
-/* --- looking at the directory ---------------------------------------------------------------------------- */
+/* --- looking at the directory
+ * ---------------------------------------------------------------------------- */
 
 struct look_run {
     struct agent *agent;
@@ -159,7 +161,8 @@ static void look_done(void *arg)
 
     agent->looking = false;
     if (run->rc < 0) {
-        /* nothing may be concluded from what cannot be seen: a vanished mount is not an empty disk */
+        /* nothing may be concluded from what cannot be seen: a vanished mount is not an empty disk
+         */
         snprintf(agent->step_error, sizeof agent->step_error, "%.159s", run->err.text);
         log_err(LOG_LEVEL_ERROR, "data_directory_unseen", &run->err);
         agent->look_failed_ms = clock_boot_ms();
@@ -211,7 +214,9 @@ void observe_looked(struct agent *agent, struct look *look)
         in->pg = PG_DOWN;
 }
 
-/* --- samples ----------------------------------------------------------------------------------------------- */
+/* --- samples
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static bool older_machine(const struct agent *agent, const struct sample_sender *sender)
 {
@@ -250,9 +255,9 @@ static void check_names(struct agent *agent, const struct sample *sample)
     if (!agent->names_known || !in->replication_known ||
         sample->taken_ms - in->replication_since_ms < NAMES_SETTLE_MS)
         return;
-    in->names_violated =
-        (sample->status == PG_OK && strcmp(sample->names, agent->names) != 0) ||
-        (sample->probed && sample->probe_ok && strcmp(sample->fresh_names, agent->names) != 0);
+    in->names_violated = (sample->status == PG_OK && strcmp(sample->names, agent->names) != 0) ||
+                         (sample->probed && sample->probe_ok &&
+                          strcmp(sample->fresh_names, agent->names) != 0);
 }
 
 static void take_state(struct agent *agent, const struct sample *sample)
@@ -300,7 +305,9 @@ static void take_probe(struct agent *agent, const struct sample *sample)
         agent->probe_failing_ms = sample->probe_began_ms;
 }
 
-/* --- lineage ------------------------------------------------------------------------------------------------- */
+/* --- lineage
+ * -------------------------------------------------------------------------------------------------
+ */
 
 struct lineage_run {
     struct agent *agent;
@@ -371,7 +378,9 @@ void observe_sample(const struct sample *sample, void *arg)
     agent_changed(agent);
 }
 
-/* --- children -------------------------------------------------------------------------------------------------- */
+/* --- children
+ * --------------------------------------------------------------------------------------------------
+ */
 
 struct finish_run {
     struct agent *agent;
@@ -471,12 +480,14 @@ void observe_child(struct agent *agent, const struct child_process *child)
     agent->child = *child;
     memset(&agent->child_output, 0, sizeof agent->child_output);
     agent->child_watch = loop_watch_pidfd(agent->loop, child->pidfd, child_exited, agent);
-    agent->child_output_watch =
-        loop_watch_new(agent->loop, child->output, LOOP_READ, child_read, agent);
+    agent->child_output_watch = loop_watch_new(agent->loop, child->output, LOOP_READ, child_read,
+                                               agent);
     agent_changed(agent);
 }
 
-/* --- now and then ------------------------------------------------------------------------------------------------ */
+/* --- now and then
+ * ------------------------------------------------------------------------------------------------
+ */
 
 struct beat {
     struct agent *agent;
@@ -489,10 +500,11 @@ static void beat_work(void *arg)
     struct beat *beat = arg;
     const struct agent_options *options = &beat->agent->config.options;
 
-    beat->rc = file_disk_space(options->data_directory, &beat->free_bytes, &beat->total_bytes, NULL);
+    beat->rc = file_disk_space(options->data_directory, &beat->free_bytes, &beat->total_bytes,
+                               NULL);
     if (beat->rc < 0)
-        beat->rc =
-            file_disk_space(options->state_directory, &beat->free_bytes, &beat->total_bytes, NULL);
+        beat->rc = file_disk_space(options->state_directory, &beat->free_bytes, &beat->total_bytes,
+                                   NULL);
     if (pgconf_log_prune(options->state_directory, LOG_KEEP_BYTES, NULL) < 0)
         return; /* tried again at the next beat */
 }

@@ -10,10 +10,10 @@
 #include "protocol/names.h"
 
 #ifdef HAVE_CONFIG_H
-#include "config.h"
+#    include "config.h"
 #endif
 #ifndef OGEL_PG_BINDIR
-#define OGEL_PG_BINDIR "/usr/lib/postgresql/15/bin"
+#    define OGEL_PG_BINDIR "/usr/lib/postgresql/15/bin"
 #endif
 
 struct peer_options {
@@ -67,7 +67,8 @@ static const struct opt postgres_table[] = {
     }
 
 static const struct opt token_table[] = {
-    SECRET("read", tokens, TOKEN_READ, "File with the token that may read.", "/etc/ogel/token-read"),
+    SECRET("read", tokens, TOKEN_READ, "File with the token that may read.",
+           "/etc/ogel/token-read"),
     SECRET("admin", tokens, TOKEN_ADMIN, "File with the token that may change things.",
            "/etc/ogel/token-admin"),
     SECRET("peer", tokens, TOKEN_PEER, "File with the token that agents and orchestrators share.",
@@ -135,7 +136,8 @@ const struct opt agent_option_table[] = {
      .type = OPT_PATH,
      .offset = FIELD_AT(postgres_bindir),
      .dflt = OGEL_PG_BINDIR,
-     .help = "Directory of postgres, initdb, pg_rewind, pg_basebackup, pg_waldump, pg_controldata."},
+     .help =
+         "Directory of postgres, initdb, pg_rewind, pg_basebackup, pg_waldump, pg_controldata."},
     {.name = "postgres",
      .type = OPT_MAP,
      .offset = FIELD_AT(postgres),

@@ -67,16 +67,17 @@ struct agent_options {
 /* Read once at the start; SIGHUP reads log_level and the secrets again. */
 struct agent_config {
     struct agent_options options;
-    char ids[NODE_COUNT][NODE_ID_SIZE];          /* the slots: the three ids in ascending order */
-    int32_t self;                                /* this node's slot */
-    struct units_address agents[NODE_COUNT];     /* where each agent listens; own slot: listen */
-    char socket_directory[256];                  /* of Postgres, below state_directory */
+    char ids[NODE_COUNT][NODE_ID_SIZE];      /* the slots: the three ids in ascending order */
+    int32_t self;                            /* this node's slot */
+    struct units_address agents[NODE_COUNT]; /* where each agent listens; own slot: listen */
+    char socket_directory[256];              /* of Postgres, below state_directory */
     char os_user[64];
 };
 
 extern const struct opt agent_option_table[];
 
-/* Reads and checks FILE; errors name file and line. Free with agent_config_free(), also on failure. */
+/* Reads and checks FILE; errors name file and line. Free with agent_config_free(), also on failure.
+ */
 OGEL_MUST_CHECK int agent_config_load(const char *file, struct agent_config *config,
                                       struct err *err);
 void agent_config_free(struct agent_config *config);

@@ -1,5 +1,5 @@
-/* The other two agents: their reports by long poll, their Postgres by a fresh connection where there is
- * reason to look, registrations, permissions and the document. */
+/* The other two agents: their reports by long poll, their Postgres by a fresh connection where
+ * there is reason to look, registrations, permissions and the document. */
 #include "agent/node.h"
 
 #include <stdio.h>
@@ -20,19 +20,19 @@
 #include "protocol/order.h"
 
 enum {
-    WAIT_MS = 400,              /* of a long poll */
-    GRACE_MS = 200,             /* beyond that a peer counts as silent */
+    WAIT_MS = 400,  /* of a long poll */
+    GRACE_MS = 200, /* beyond that a peer counts as silent */
     RETRY_MS = 100,
     RETRY_CALL_MS = 500,
-    PAUSE_MS = 200,             /* between requests of one kind to a peer */
-    FULL_MS = 2000,             /* a report is asked for anew at least this often: it has positions */
+    PAUSE_MS = 200, /* between requests of one kind to a peer */
+    FULL_MS = 2000, /* a report is asked for anew at least this often: it has positions */
     PROBE_DEADLINE_MS = 500,
-    PROBE_SUSPECT_MS = 200,     /* between probes of a Postgres there is reason to look at */
-    PROBE_QUIET_MS = 10000,     /* … of a leader in quiet times: a password costs milliseconds */
-    MESSAGE_LATE_MS = 3500,     /* a leader says something at least this often */
+    PROBE_SUSPECT_MS = 200, /* between probes of a Postgres there is reason to look at */
+    PROBE_QUIET_MS = 10000, /* … of a leader in quiet times: a password costs milliseconds */
+    MESSAGE_LATE_MS = 3500, /* a leader says something at least this often */
     REGISTER_MS = 10000,
     DISCARD_MS = 3000,
-    DISCARD_VALID_MS = 3000,    /* of a permission, from when it was asked for */
+    DISCARD_VALID_MS = 1000, /* of a permission, from when it was asked for */
     DOCUMENT_MS = 5000,
     REPORT_DEPTH = 16,
     URL_SIZE = 512,
@@ -42,14 +42,14 @@ struct peer {
     struct agent *agent;
     int32_t slot;
     struct http_call *poll;
-    struct loop_timer *timer;   /* retry, or: the call under way is overdue */
-    int64_t asked_ms;           /* of the call under way */
-    bool full;                  /* … it asked for a report whether there is news or not */
+    struct loop_timer *timer; /* retry, or: the call under way is overdue */
+    int64_t asked_ms;         /* of the call under way */
+    bool full;                /* … it asked for a report whether there is news or not */
     bool reachable;
     bool refuses;
     uint64_t since;
-    int64_t full_ms;            /* when the last whole report came */
-    int complained;             /* status logged last */
+    int64_t full_ms; /* when the last whole report came */
+    int complained;  /* status logged last */
     struct pg_probe *probe;
     enum probe_verdict postgres;
     int64_t probed_ms;
@@ -76,7 +76,8 @@ static void peer_url(const struct peer *peer, const char *path, char url[URL_SIZ
              units_format_address(&peer->agent->config.agents[peer->slot], where), path);
 }
 
-/* --- confirmation ------------------------------------------------------------------------------------------ */
+/* --- confirmation
+ * ------------------------------------------------------------------------------------------ */
 
 void peers_confirm(struct agent *agent, int32_t slot, uint32_t generation, int64_t at_ms)
 {
@@ -98,7 +99,8 @@ static void confirm_by_report(struct peer *peer)
     peers_confirm(agent, peer->slot, report->promise.generation, peer->asked_ms);
 }
 
-/* --- their Postgres ---------------------------------------------------------------------------------------- */
+/* --- their Postgres
+ * ---------------------------------------------------------------------------------------- */
 
 bool peers_postgres(const struct agent *agent, int32_t slot, struct address *address)
 {
@@ -123,15 +125,11 @@ static enum probe_verdict verdict_of(const struct pg_outcome *outcome,
         if (!text)
             return PROBE_BROKEN;
         return text[0] == 't' ? PROBE_STANDBY : PROBE_PRIMARY;
-    case PG_REFUSED:
-        return PROBE_REFUSED;
-    case PG_STARTING_UP:
-        return PROBE_STARTING;
+    case PG_REFUSED: return PROBE_REFUSED;
+    case PG_STARTING_UP: return PROBE_STARTING;
     case PG_TIMEOUT:
-    case PG_UNREACHABLE:
-        return PROBE_SILENT;
-    default:
-        return PROBE_BROKEN;
+    case PG_UNREACHABLE: return PROBE_SILENT;
+    default: return PROBE_BROKEN;
     }
 }
 
@@ -166,8 +164,8 @@ static void probe_done(const struct pg_outcome *outcome, const struct pg_result 
     }
 }
 
-/* In recovery: 't'. Else 'f', on suspicion after a real write, so that a server whose disk hangs does not
- * look fine; in quiet times an idle cluster is left idle. */
+/* In recovery: 't'. Else 'f', on suspicion after a real write, so that a server whose disk hangs
+ * does not look fine; in quiet times an idle cluster is left idle. */
 static const char look_sql[] = "SELECT pg_is_in_recovery()";
 static const char write_sql[] = "SELECT CASE WHEN pg_is_in_recovery() THEN 't' ELSE"
                                 " (SELECT 'f' FROM pg_logical_emit_message(true, 'ogel', 'probe'))"
@@ -205,7 +203,8 @@ static void probe_if_due(struct peer *peer)
         probe_start(peer);
 }
 
-/* --- their reports ------------------------------------------------------------------------------------------- */
+/* --- their reports
+ * ------------------------------------------------------------------------------------------- */
 
 static void set_reachable(struct peer *peer, bool reachable, bool refuses)
 {
@@ -351,7 +350,8 @@ void peers_view(struct agent *agent, int32_t slot, struct peer_view *view)
         view->postgres_age_ms = (uint32_t)(now - peer->probed_ms);
 }
 
-/* --- registration ---------------------------------------------------------------------------------------------- */
+/* --- registration
+ * ---------------------------------------------------------------------------------------------- */
 
 const struct field registration_answer_fields[] = {
     FIELD(registration_answer, FIELD_BOOL, accepted),
@@ -407,18 +407,20 @@ void peers_register(struct agent *agent, int32_t slot)
     body = json_dump_line(json);
     json_decref(json);
     peer_url(peer, "/v1/register", url);
-    peer->registering = http_call(agent->client,
-                                  &(struct http_call_spec){.method = "POST",
-                                                           .url = url,
-                                                           .token = agent->secrets->token[TOKEN_PEER],
-                                                           .body = body,
-                                                           .body_size = strlen(body),
-                                                           .timeout_ms = REGISTER_MS},
-                                  registered, peer);
+    peer->registering = http_call(
+        agent->client,
+        &(struct http_call_spec){.method = "POST",
+                                 .url = url,
+                                 .token = agent->secrets->token[TOKEN_PEER],
+                                 .body = body,
+                                 .body_size = strlen(body),
+                                 .timeout_ms = REGISTER_MS},
+        registered, peer);
     free(body);
 }
 
-/* --- permission to discard ---------------------------------------------------------------------------------------- */
+/* --- permission to discard
+ * ---------------------------------------------------------------------------------------- */
 
 static void discard_answered(const struct http_result *result, void *arg)
 {
@@ -460,7 +462,9 @@ void peers_ask_discard(struct agent *agent)
     free(body);
 }
 
-/* --- the document -------------------------------------------------------------------------------------------------- */
+/* --- the document
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static void document_stored(struct agent *agent, int rc, const struct err *err, void *arg)
 {
@@ -500,15 +504,16 @@ void peers_fetch_document(struct agent *agent, int32_t slot)
         return;
     agent->peers->document_asked_ms = clock_boot_ms();
     peer_url(&agent->peers->peer[slot], "/v1/document", url);
-    agent->peers->document = http_call(agent->client,
-                                       &(struct http_call_spec){
-                                           .url = url,
-                                           .token = agent->secrets->token[TOKEN_PEER],
-                                           .timeout_ms = DOCUMENT_MS},
-                                       document_fetched, agent);
+    agent->peers->document = http_call(
+        agent->client,
+        &(struct http_call_spec){
+            .url = url, .token = agent->secrets->token[TOKEN_PEER], .timeout_ms = DOCUMENT_MS},
+        document_fetched, agent);
 }
 
-/* --- start and stop ------------------------------------------------------------------------------------------------- */
+/* --- start and stop
+ * -------------------------------------------------------------------------------------------------
+ */
 
 void peers_new(struct agent *agent)
 {

@@ -1,6 +1,6 @@
-/* An agent that is restarted or upgraded must find its standby attached and its leader's names in force
- * without touching either. What was written is noted beside the files, with a digest of them: where the
- * two do not fit, nothing is believed and everything is written anew. */
+/* An agent that is restarted or upgraded must find its standby attached and its leader's names in
+ * force without touching either. What was written is noted beside the files, with a digest of them:
+ * where the two do not fit, nothing is believed and everything is written anew. */
 #include "agent/node.h"
 
 #include <openssl/crypto.h>

@@ -11,8 +11,8 @@
 #include "protocol/order.h"
 
 enum {
-    QUIET_BUMP_MS = 1000,   /* positions and lags alone tell their news no more often */
-    FAILING_STEP_MS = 100,  /* a failing probe tells its news this often */
+    QUIET_BUMP_MS = 1000,  /* positions and lags alone tell their news no more often */
+    FAILING_STEP_MS = 100, /* a failing probe tells its news this often */
 };
 
 static const char *step_word(enum step_kind kind)
@@ -57,7 +57,8 @@ static uint32_t age_of(int64_t since_ms, int64_t now_ms)
     return age < 0 ? 0 : age < AGE_NEVER ? (uint32_t)age : AGE_NEVER - 1;
 }
 
-/* --- parts of the report -------------------------------------------------------------------------------- */
+/* --- parts of the report
+ * -------------------------------------------------------------------------------- */
 
 static void put_durable(const struct agent *agent, struct report *report)
 {
@@ -148,8 +149,7 @@ static void put_postgres(const struct agent *agent, int64_t now_ms, struct repor
         report->replay_lsn = sample->replay_lsn;
         report->replay_lag_ms = sample->replay_lag_ms;
         report->receiver.streaming = in->streaming;
-        report->receiver.message_age_ms =
-            sample->receiver ? sample->message_age_ms : AGE_NEVER;
+        report->receiver.message_age_ms = sample->receiver ? sample->message_age_ms : AGE_NEVER;
         put_standbys(agent, report);
     } else {
         report->receiver.message_age_ms = AGE_NEVER;
@@ -174,8 +174,7 @@ static void put_postgres(const struct agent *agent, int64_t now_ms, struct repor
     report->pending_restart = agent->pending_restart;
     report->disk_free_bytes = agent->disk_free_bytes;
     report->disk_total_bytes = agent->disk_total_bytes;
-    report->progress_percent =
-        in->child_state == CHILD_RUNNING ? agent->child_output.percent : 0;
+    report->progress_percent = in->child_state == CHILD_RUNNING ? agent->child_output.percent : 0;
 }
 
 static void put_standing(const struct agent *agent, struct report *report)
@@ -188,9 +187,9 @@ static void put_standing(const struct agent *agent, struct report *report)
     report->fenced = now.fenced;
     report->confirmed = now.confirmed;
     for (int slot = 0; slot < NODE_COUNT; slot++)
-        report->accepts_writes =
-            report->accepts_writes ||
-            (now.leading && report->standbys[slot].counted && report->standbys[slot].streaming);
+        report->accepts_writes = report->accepts_writes ||
+                                 (now.leading && report->standbys[slot].counted &&
+                                  report->standbys[slot].streaming);
 }
 
 static void put_words(const struct agent *agent, struct report *report)
@@ -223,10 +222,12 @@ static void build(struct agent *agent, struct report *report)
     report->sequence = agent->sequence;
 }
 
-/* --- news ------------------------------------------------------------------------------------------------- */
+/* --- news
+ * -------------------------------------------------------------------------------------------------
+ */
 
-/* Without what changes by itself as time goes on; with KEEP_POSITIONS false also without what changes
- * all the time while people write. */
+/* Without what changes by itself as time goes on; with KEEP_POSITIONS false also without what
+ * changes all the time while people write. */
 static void strip(struct report *report, bool keep_positions)
 {
     report->sequence = 0;

@@ -1,9 +1,8 @@
 /* The roles that the agent keeps, on the leader, from where they reach all nodes:
  *   postgres            superuser; agents use it over the socket
- *   ogel_<node>_i<k>    replication, one per incarnation known of another node; older ones are dropped
- *   ogel_replication    group of those
- *   ogel_rewind         what pg_rewind needs of its source, nothing else
- *   ogel_monitor        probes of peers, orchestrators and exporters: pg_monitor
+ *   ogel_<node>_i<k>    replication, one per incarnation known of another node; older ones are
+ * dropped ogel_replication    group of those ogel_rewind         what pg_rewind needs of its
+ * source, nothing else ogel_monitor        probes of peers, orchestrators and exporters: pg_monitor
  *   <owner>             owner of the application's database; both named in the cluster document
  * Source: docs/operations/, "Roles". */
 #include "agent/steps.h"
@@ -75,8 +74,8 @@ static int run_sql(struct step_run *run, int deadline_ms, char *sql)
     return rc;
 }
 
-static struct login *add(struct login *roles, size_t *count, const char *name, const char *attributes,
-                        const char *password, const char *grants)
+static struct login *add(struct login *roles, size_t *count, const char *name,
+                         const char *attributes, const char *password, const char *grants)
 {
     struct login *role = &roles[(*count)++];
 
@@ -144,8 +143,8 @@ static int ensure_role(struct step_run *run, const struct pg_result *existing,
     char *quoted, *verifier;
     int rc = 0;
 
-    if (row >= 0 && (!role->password ||
-                     verified(run, pg_result_value(existing, row, 1), role->password)))
+    if (row >= 0 &&
+        (!role->password || verified(run, pg_result_value(existing, row, 1), role->password)))
         return 0;
     quoted = pg_quote_identifier(step_sql(run), role->name);
     if (!quoted)
@@ -195,8 +194,8 @@ static int ensure_database(struct step_run *run, const struct document_rules *ru
     char *database, *owner;
     int rc, rows;
 
-    if (!conn || pg_exec(conn, STEP_CALL_MS, "SELECT FROM pg_database WHERE datname = $1", 1, params,
-                         &result, NULL, &run->err) < 0)
+    if (!conn || pg_exec(conn, STEP_CALL_MS, "SELECT FROM pg_database WHERE datname = $1", 1,
+                         params, &result, NULL, &run->err) < 0)
         return -1;
     rows = pg_result_rows(result);
     pg_result_free(result);

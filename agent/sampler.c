@@ -11,12 +11,13 @@
 #include "base/mem.h"
 
 enum {
-    BURST_MS = 10,      /* between samples while something changes */
+    BURST_MS = 10, /* between samples while something changes */
     QUIET_MS = 500,
     STARTING_MS = 30000,
     CONNECT_DEADLINE_MS = 1000,
-    FAILING_MS = 200,   /* between fresh connections while they fail */
+    FAILING_MS = 200, /* between fresh connections while they fail */
     EXTRAS_MS = 10000,
+    EXTRAS_AGAIN_MS = 500, /* a reload takes effect in each session by itself */
     IDLE_WRITE_MS = 10000, /* a primary that writes nothing is made to, this often */
 };
 
@@ -35,6 +36,7 @@ struct sampler {
     int64_t burst_until_ms;
     int64_t starting_until_ms; /* until then a server without a session is looked at closely */
     bool suspect;
+    bool extras;
     bool poked;
 
     /* the thread's own */
@@ -43,7 +45,7 @@ struct sampler {
     int64_t probe_due_ms;
     int64_t extras_due_ms;
     int64_t write_due_ms;
-    uint64_t written_lsn;  /* at the last write */
+    uint64_t written_lsn; /* at the last write */
 };
 
 struct delivery {
@@ -86,8 +88,8 @@ static bool connected(struct sampler *s, struct sample *sample)
     return false;
 }
 
-/* A write each time where the server writes anyway; an idle one is left alone most of the time, so that
- * our own writes do not make checkpoints and WAL switches by themselves. */
+/* A write each time where the server writes anyway; an idle one is left alone most of the time, so
+ * that our own writes do not make checkpoints and WAL switches by themselves. */
 static bool write_due(struct sampler *s, const struct sample *sample, int64_t now, bool suspect)
 {
     if (sample->status == PG_OK && sample->in_recovery)
@@ -110,7 +112,7 @@ static void take(struct sampler *s, struct sample *sample, bool suspect)
         drop_lost(s, sample->life);
         if (sample->status == PG_OK && now >= s->extras_due_ms) {
             sample_extras(s->conn, sample);
-            s->extras_due_ms = now + EXTRAS_MS;
+            s->extras_due_ms = now + (s->extras_due_ms == 0 ? EXTRAS_AGAIN_MS : EXTRAS_MS);
         }
     }
     /* a server that is starting up is no suspect */
@@ -119,9 +121,8 @@ static void take(struct sampler *s, struct sample *sample, bool suspect)
         return;
     if (suspect || now >= s->probe_due_ms) {
         sample_probe(s->config, write_due(s, sample, now, suspect), sample);
-        s->probe_due_ms =
-            clock_boot_ms() +
-            (sample->probe_ok ? s->config->options.probe_interval_ms : (int64_t)FAILING_MS);
+        s->probe_due_ms = clock_boot_ms() + (sample->probe_ok ? s->config->options.probe_interval_ms
+                                                              : (int64_t)FAILING_MS);
     }
 }
 
@@ -151,7 +152,9 @@ static void wait_due(struct sampler *s, int64_t last_ms, struct sample *sample, 
     }
     sample->life = s->life;
     *suspect = s->suspect;
-    s->suspect = s->poked = false;
+    if (s->extras)
+        s->extras_due_ms = 0;
+    s->suspect = s->extras = s->poked = false;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -222,6 +225,14 @@ void sampler_burst(struct sampler *s, int64_t for_ms)
     if (until > s->burst_until_ms)
         s->burst_until_ms = until;
     s->poked = true;
+    pthread_cond_signal(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void sampler_extras(struct sampler *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->extras = s->poked = true;
     pthread_cond_signal(&s->changed);
     pthread_mutex_unlock(&s->lock);
 }

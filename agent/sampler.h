@@ -1,7 +1,7 @@
 /*
- * A thread that looks at the local Postgres and says what it sees: over a connection that stays open
- * often, over a fresh one (with a write on a primary) now and then and whenever something looks wrong,
- * because a stopped or I/O-hung server looks alive over an old connection.
+ * A thread that looks at the local Postgres and says what it sees: over a connection that stays
+ * open often, over a fresh one (with a write on a primary) now and then and whenever something
+ * looks wrong, because a stopped or I/O-hung server looks alive over an old connection.
  */
 #ifndef OGEL_AGENT_SAMPLER_H
 #define OGEL_AGENT_SAMPLER_H
@@ -23,7 +23,7 @@ struct sample_sender {
     char name[64]; /* application_name */
     char user[64];
     bool streaming;
-    bool priority;  /* sync_priority > 0 */
+    bool priority; /* sync_priority > 0 */
     uint64_t flush_lsn;
     uint64_t replay_lsn;
     uint32_t reply_age_ms;
@@ -31,31 +31,32 @@ struct sample_sender {
 };
 
 struct sample {
-    uint64_t life;      /* of the server, as given to sampler_server() */
-    int64_t taken_ms;   /* CLOCK_BOOTTIME, when it was begun */
+    uint64_t life;    /* of the server, as given to sampler_server() */
+    int64_t taken_ms; /* CLOCK_BOOTTIME, when it was begun */
 
     enum pg_status status; /* of the lasting connection; PG_OK: what follows is filled */
     char message[256];
     bool in_recovery;
-    uint32_t timeline;  /* primary: of the WAL being written; standby: being received; 0: not known */
+    uint32_t
+        timeline; /* primary: of the WAL being written; standby: being received; 0: not known */
     uint64_t write_lsn;
     uint64_t flush_lsn;
     uint64_t replay_lsn;
     uint32_t replay_lag_ms;
-    bool receiver;      /* pg_stat_wal_receiver has a row */
+    bool receiver; /* pg_stat_wal_receiver has a row */
     bool streaming;
     uint32_t message_age_ms;
     char names[SAMPLE_NAMES_SIZE]; /* synchronous_standby_names */
     int sender_count;
     struct sample_sender senders[SAMPLE_SENDERS_MAX];
 
-    bool extras;        /* what follows is filled: asked for now and then */
+    bool extras; /* what follows is filled: asked for now and then */
     uint64_t system_id;
     uint32_t version;
     bool pending_restart;
     uint64_t oldest_lsn;
 
-    bool probed;        /* a fresh connection was tried */
+    bool probed; /* a fresh connection was tried */
     bool probe_ok;
     int64_t probe_began_ms;
     char fresh_names[SAMPLE_NAMES_SIZE]; /* names as that connection shows them */
@@ -72,6 +73,9 @@ void sampler_server(struct sampler *sampler, pid_t pid, uint64_t life);
 
 /* Something is about to change: samples follow each other closely for so long. */
 void sampler_burst(struct sampler *sampler, int64_t for_ms);
+
+/* Settings may have changed: what is asked now and then is asked with the next sample. */
+void sampler_extras(struct sampler *sampler);
 
 /* Something looks wrong: a fresh connection now. */
 void sampler_suspect(struct sampler *sampler);

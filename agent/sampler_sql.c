@@ -12,17 +12,23 @@ enum { STATE_DEADLINE_MS = 1000, PROBE_DEADLINE_MS = 1000 };
 void local_conninfo(struct local_conninfo *out, const struct agent_config *config,
                     const char *application_name, bool replication)
 {
-    const char *keywords[] = {"host", "port", "user", "dbname", "application_name",
-                              replication ? "replication" : "options", NULL};
+    const char *keywords[] = {"host",
+                              "port",
+                              "user",
+                              "dbname",
+                              "application_name",
+                              replication ? "replication" : "options",
+                              NULL};
     const char *values[] = {config->socket_directory,
                             out->port,
                             "postgres",
                             "postgres",
                             application_name,
-                            replication ? "true" : "-c synchronous_commit=local "
-                                                   "-c statement_timeout=0 -c lock_timeout=5s "
-                                                   "-c default_transaction_read_only=off "
-                                                   "-c search_path=pg_catalog",
+                            replication ? "true"
+                                        : "-c synchronous_commit=local "
+                                          "-c statement_timeout=0 -c lock_timeout=5s "
+                                          "-c default_transaction_read_only=off "
+                                          "-c search_path=pg_catalog",
                             NULL};
 
     snprintf(out->port, sizeof out->port, "%d", (int)config->options.postgres.port);
@@ -70,7 +76,8 @@ static const char state_sql[] =
     " FROM (SELECT pg_is_in_recovery() AS r) one LEFT JOIN pg_stat_wal_receiver w ON true";
 
 static const char senders_sql[] =
-    "SELECT application_name, usename, state = 'streaming', sync_priority > 0, flush_lsn, replay_lsn,"
+    "SELECT application_name, usename, state = 'streaming', sync_priority > 0, flush_lsn, "
+    "replay_lsn,"
     " extract(epoch FROM clock_timestamp() - reply_time) * 1000,"
     " extract(epoch FROM replay_lag) * 1000"
     " FROM pg_stat_replication WHERE application_name LIKE 'ogel\\_%' LIMIT 16";
@@ -115,9 +122,10 @@ static void read_state(const struct pg_result *result, struct sample *sample)
     sample->message_age_ms = ms_of(pg_result_value(result, 0, 9), UINT32_MAX);
     snprintf(sample->names, sizeof sample->names, "%s", pg_result_value(result, 0, 10));
     if (sample->in_recovery) {
-        /* after a restart the received position starts anew: what was replayed is flushed as well */
-        sample->flush_lsn =
-            sample->write_lsn > sample->replay_lsn ? sample->write_lsn : sample->replay_lsn;
+        /* after a restart the received position starts anew: what was replayed is flushed as well
+         */
+        sample->flush_lsn = sample->write_lsn > sample->replay_lsn ? sample->write_lsn
+                                                                   : sample->replay_lsn;
         sample->write_lsn = sample->flush_lsn;
     }
 }
@@ -179,8 +187,8 @@ void sample_extras(struct pg_conn *conn, struct sample *sample)
     sample->system_id = id ? strtoull(id, NULL, 10) : 0;
     sample->version = (uint32_t)pg_server_version(conn);
     sample->pending_restart = is_true(pg_result_value(result, 0, 1));
-    sample->oldest_lsn =
-        segment_start(pg_result_value(result, 0, 2), pg_result_value(result, 0, 3));
+    sample->oldest_lsn = segment_start(pg_result_value(result, 0, 2),
+                                       pg_result_value(result, 0, 3));
     pg_result_free(result);
 }
 
@@ -203,11 +211,10 @@ void sample_probe(const struct agent_config *config, bool write, struct sample *
         snprintf(sample->fresh_names, sizeof sample->fresh_names, "%s",
                  pg_result_value(result, 0, 0));
         pg_result_free(result);
-        sample->probe_ok =
-            !write || pg_exec(conn, PROBE_DEADLINE_MS,
-                              "SELECT CASE WHEN NOT pg_is_in_recovery() THEN"
-                              " pg_logical_emit_message(true, 'ogel', 'probe') END",
-                              0, NULL, NULL, NULL, NULL) == 0;
+        sample->probe_ok = !write || pg_exec(conn, PROBE_DEADLINE_MS,
+                                             "SELECT CASE WHEN NOT pg_is_in_recovery() THEN"
+                                             " pg_logical_emit_message(true, 'ogel', 'probe') END",
+                                             0, NULL, NULL, NULL, NULL) == 0;
     }
     pg_close(conn);
 }

@@ -39,7 +39,8 @@ static const char *bindir(const struct step_run *run)
     return run->hands->config->options.postgres_bindir;
 }
 
-/* --- looking ---------------------------------------------------------------------------------------- */
+/* --- looking
+ * ---------------------------------------------------------------------------------------- */
 
 static int look_stopped(struct hands *hands, struct look *look, struct err *err)
 {
@@ -108,7 +109,8 @@ int step_look(struct hands *hands, bool kill_remains, struct look *look, struct 
     return look_stopped(hands, look, err);
 }
 
-/* --- starting ---------------------------------------------------------------------------------------- */
+/* --- starting
+ * ---------------------------------------------------------------------------------------- */
 
 /* The history file of a lineage, as Postgres writes it. */
 static char *history_text(const struct lineage *lineage)
@@ -130,8 +132,8 @@ static char *history_fetch(struct step_run *run, uint32_t timeline)
     char port[8], user[REPLICATION_NAME_SIZE], sql[64], *text = NULL;
     const struct agent_config *config = run->hands->config;
     const char *keywords[] = {"host", "port", "user", "password", "replication", NULL};
-    const char *values[] = {run->upstream.host, port, user,
-                            run->secrets->password[PASSWORD_REPLICATION], "true", NULL};
+    const char *values[] = {
+        run->upstream.host, port, user, run->secrets->password[PASSWORD_REPLICATION], "true", NULL};
     struct pg_result *result = NULL;
     struct pg_outcome outcome;
     struct pg_conn *conn;
@@ -171,8 +173,9 @@ static int install_history(struct step_run *run, uint32_t above)
     return rc;
 }
 
-/* History files above the timeline of the last complete record would send recovery after WAL that is
- * nobody's. Reading where WAL ends takes long and is done only where there is such a file at all. */
+/* History files above the timeline of the last complete record would send recovery after WAL that
+ * is nobody's. Reading where WAL ends takes long and is done only where there is such a file at
+ * all. */
 static int clean_history(struct step_run *run, uint32_t *above)
 {
     uint32_t *timelines = xcalloc(HISTORIES_MAX, sizeof *timelines);
@@ -187,8 +190,8 @@ static int clean_history(struct step_run *run, uint32_t *above)
         goto out;
     *above = control.redo.timeline;
     if (count > 0 && timelines[count - 1] > control.redo.timeline) {
-        if (pgdata_wal_end(bindir(run), data_directory(run), WAL_END_TIMEOUT_MS, &end,
-                           &run->err) < 0)
+        if (pgdata_wal_end(bindir(run), data_directory(run), WAL_END_TIMEOUT_MS, &end, &run->err) <
+            0)
             goto out;
         *above = end.timeline;
         if (pgdata_history_clean(data_directory(run), end.timeline, &run->err) < 0)
@@ -239,14 +242,14 @@ static int start(struct step_run *run)
     return 0;
 }
 
-/* --- processes --------------------------------------------------------------------------------------- */
+/* --- processes
+ * --------------------------------------------------------------------------------------- */
 
 static int stop(struct step_run *run)
 {
     if (run->pm.pid == 0)
         return 0;
-    if (postmaster_send(&run->pm, POSTMASTER_FAST, &run->err) < 0 &&
-        run->err.code != ERR_NOT_FOUND)
+    if (postmaster_send(&run->pm, POSTMASTER_FAST, &run->err) < 0 && run->err.code != ERR_NOT_FOUND)
         return -1;
     return 0;
 }
@@ -262,7 +265,8 @@ static int kill_all(struct step_run *run)
                                &run->err);
 }
 
-/* A process is signalled only while it is that postmaster's child: its id may have been given away. */
+/* A process is signalled only while it is that postmaster's child: its id may have been given away.
+ */
 static void signal_receiver(pid_t pid, pid_t postmaster, int signo)
 {
     int fd = pidfd_open(pid, 0);
@@ -283,9 +287,9 @@ static bool contains(const pid_t *pids, int count, pid_t pid)
     return false;
 }
 
-/* Until none is left in the process table, or the deadline. A child whose title is not set yet is most
- * often a client's session: only one that is still there at the next look is signalled. SIGNO 0: just
- * looks. */
+/* Until none is left in the process table, or the deadline. A child whose title is not set yet is
+ * most often a client's session: only one that is still there at the next look is signalled. SIGNO
+ * 0: just looks. */
 static int await_receivers(struct step_run *run, int signo, int64_t timeout_ms)
 {
     int64_t deadline = clock_mono_ms() + timeout_ms;
@@ -310,7 +314,8 @@ static int await_receivers(struct step_run *run, int signo, int64_t timeout_ms)
     }
 }
 
-/* --- configuration ------------------------------------------------------------------------------------ */
+/* --- configuration
+ * ------------------------------------------------------------------------------------ */
 
 static int reload(struct step_run *run)
 {
@@ -328,7 +333,8 @@ static int write_replication(struct step_run *run)
 {
     if (conf_write(run, &run->step.replication) < 0 || reload(run) < 0)
         return -1;
-    /* one that loses its leader goes by itself, and sessions that are being made get their titles */
+    /* one that loses its leader goes by itself, and sessions that are being made get their titles
+     */
     if (run->step.replication.upstream != NODE_NONE)
         run->receivers = true;
     else if (run->pm.pid != 0 && await_receivers(run, 0, RECEIVER_GRACE_MS) < 0)
@@ -358,59 +364,43 @@ static int read_position(struct step_run *run)
 {
     if (run->pm.pid != 0)
         return step_read_position_online(run);
-    if (pgdata_wal_end(bindir(run), data_directory(run), WAL_END_TIMEOUT_MS, &run->end,
-                       &run->err) < 0)
+    if (pgdata_wal_end(bindir(run), data_directory(run), WAL_END_TIMEOUT_MS, &run->end, &run->err) <
+        0)
         return -1;
     run->position = run->end;
     run->replay_lsn = run->end.lsn;
     return pgdata_history_read(data_directory(run), run->end.timeline, &run->lineage, &run->err);
 }
 
-/* --- the one entry ------------------------------------------------------------------------------------- */
+/* --- the one entry
+ * ------------------------------------------------------------------------------------- */
 
 static int execute(struct step_run *run)
 {
     switch (run->step.kind) {
-    case STEP_PERSIST:
-        return durable_write(run->hands->promise, &run->step.durable, &run->err);
-    case STEP_REPLICATION:
-        return write_replication(run);
+    case STEP_PERSIST: return durable_write(run->hands->promise, &run->step.durable, &run->err);
+    case STEP_REPLICATION: return write_replication(run);
     case STEP_END_RECEIVERS:
         return await_receivers(run, SIGTERM, run->hands->config->options.receiver_timeout_ms);
     case STEP_KILL_RECEIVERS:
         return await_receivers(run, SIGKILL, run->hands->config->options.receiver_timeout_ms);
-    case STEP_CHECKPOINT:
-        return step_checkpoint(run);
-    case STEP_STOP:
-        return stop(run);
-    case STEP_KILL:
-        return kill_all(run);
-    case STEP_START:
-        return start(run);
-    case STEP_READ_POSITION:
-        return read_position(run);
-    case STEP_UNBLOCK_REPLAY:
-        return step_unblock_replay(run);
-    case STEP_PLANT:
-        return plant(run);
-    case STEP_CHECK_NAMES:
-        return step_check_names(run);
-    case STEP_PROMOTE:
-        return step_promote(run);
-    case STEP_ROLES:
-        return step_roles(run);
-    case STEP_END_OLD_SENDERS:
-        return step_end_old_senders(run);
+    case STEP_CHECKPOINT: return step_checkpoint(run);
+    case STEP_STOP: return stop(run);
+    case STEP_KILL: return kill_all(run);
+    case STEP_START: return start(run);
+    case STEP_READ_POSITION: return read_position(run);
+    case STEP_UNBLOCK_REPLAY: return step_unblock_replay(run);
+    case STEP_PLANT: return plant(run);
+    case STEP_CHECK_NAMES: return step_check_names(run);
+    case STEP_PROMOTE: return step_promote(run);
+    case STEP_ROLES: return step_roles(run);
+    case STEP_END_OLD_SENDERS: return step_end_old_senders(run);
     case STEP_INITDB:
     case STEP_REWIND:
-    case STEP_CLONE:
-        return child_start(run);
-    case STEP_FETCH_DOCUMENT:
-        return document_write(run->hands->document, run->document, &run->err);
-    case STEP_APPLY_DOCUMENT:
-        return apply_document(run);
-    default:
-        return err_set(&run->err, ERR_INTERNAL, "step %d is not the worker's", run->step.kind);
+    case STEP_CLONE: return child_start(run);
+    case STEP_FETCH_DOCUMENT: return document_write(run->hands->document, run->document, &run->err);
+    case STEP_APPLY_DOCUMENT: return apply_document(run);
+    default: return err_set(&run->err, ERR_INTERNAL, "step %d is not the worker's", run->step.kind);
     }
 }
 

@@ -36,9 +36,9 @@ struct hands {
     uint64_t disk_total_bytes;
     struct slotfile *promise;
     struct slotfile *document;
-    struct pg_conn *sql;        /* local superuser; kept open so that no step waits for a fork */
-    struct pg_conn *walsender;  /* the same for replication commands */
-    uint64_t life;              /* of the server those belong to */
+    struct pg_conn *sql;       /* local superuser; kept open so that no step waits for a fork */
+    struct pg_conn *walsender; /* the same for replication commands */
+    uint64_t life;             /* of the server those belong to */
     struct roles_cache *roles;
     pid_t server_pid, child_pid; /* last started: not orphans */
 };
@@ -48,35 +48,35 @@ struct look {
     bool present;
     bool foreign;
     uint64_t data_id;
-    bool clean;                 /* stopped after a clean shutdown */
+    bool clean; /* stopped after a clean shutdown */
     uint64_t system_id;
     enum postmaster_found found;
-    struct postmaster pm;       /* found == POSTMASTER_RUNNING; the receiver's to release */
+    struct postmaster pm; /* found == POSTMASTER_RUNNING; the receiver's to release */
 };
 
 struct step_run {
-    void *owner;                        /* the dispatcher's */
+    void *owner; /* the dispatcher's */
 
     /* in */
     struct hands *hands;
     struct step step;
-    struct durable durable;             /* as it is while the step runs */
-    json_t *document;                   /* borrowed, never changed; NULL: none */
+    struct durable durable; /* as it is while the step runs */
+    json_t *document;       /* borrowed, never changed; NULL: none */
     const struct secrets *secrets;
-    uint64_t life;                      /* of the server */
-    struct postmaster pm;               /* its pidfd is this run's own; pid 0: none */
+    uint64_t life;        /* of the server */
+    struct postmaster pm; /* its pidfd is this run's own; pid 0: none */
     enum pg_state pg;
     bool in_recovery;
-    struct replication replication;     /* as written */
+    struct replication replication; /* as written */
     struct position record_end;
-    struct address upstream;            /* of step.replication.upstream, or the clone's source */
+    struct address upstream; /* of step.replication.upstream, or the clone's source */
     bool leader_known;
-    struct lineage leader_lineage;      /* as the leader reports it */
+    struct lineage leader_lineage; /* as the leader reports it */
 
     /* out */
     int rc;
     struct err err;
-    struct look look;                   /* STEP_START: .pm of the new server */
+    struct look look; /* STEP_START: .pm of the new server */
     struct position position;
     struct position end;
     uint64_t replay_lsn;
@@ -84,29 +84,30 @@ struct step_run {
     bool receivers;
     bool promoted;
     bool names_ok;
-    char names[STEP_NAMES_SIZE];        /* REPLICATION, START: as written; CHECK_NAMES: as shown */
+    char names[STEP_NAMES_SIZE]; /* REPLICATION, START: as written; CHECK_NAMES: as shown */
     unsigned conf_changed;
-    uint8_t digest[32];                 /* of the files that REPLICATION and START wrote */
+    uint8_t digest[32]; /* of the files that REPLICATION and START wrote */
     struct child_process child;
-    char note[CAUSE_SIZE];              /* for the event's text; "" if there is nothing to add */
+    char note[CAUSE_SIZE]; /* for the event's text; "" if there is nothing to add */
 };
 
 /* Carries out run->step; arg is a struct step_run. For worker_run(). */
 void step_execute(void *run);
 
-/* Looks at the data directory; with KILL_REMAINS it first ends what a dead postmaster left behind, and
- * a server that was not started with the managed configuration. */
+/* Looks at the data directory; with KILL_REMAINS it first ends what a dead postmaster left behind,
+ * and a server that was not started with the managed configuration. */
 OGEL_MUST_CHECK int step_look(struct hands *hands, bool kill_remains, struct look *look,
                               struct err *err);
 
-/* --- for the step files themselves ------------------------------------------------------------------ */
+/* --- for the step files themselves
+ * ------------------------------------------------------------------ */
 
 /* Writes the whole managed configuration for REPLICATION; run->names and run->conf_changed say what
  * came of it. The key is taken first and given last. */
 OGEL_MUST_CHECK int conf_write(struct step_run *run, const struct replication *replication);
 
-/* SHA-256 of the files in STATE_DIRECTORY that say where to stream from and who may: all zero where one
- * cannot be read. */
+/* SHA-256 of the files in STATE_DIRECTORY that say where to stream from and who may: all zero where
+ * one cannot be read. */
 void conf_digest(const char *state_directory, uint8_t digest[32]);
 
 /* Has Postgres read DOCUMENT's settings without using them. */

@@ -62,8 +62,7 @@ static void set_names(struct conf *conf, const struct agent_config *config,
     conf->pg.sync_names = conf->sync_names;
 }
 
-static void set_upstream(struct conf *conf, const struct step_run *run,
-                         const struct replication *r)
+static void set_upstream(struct conf *conf, const struct step_run *run, const struct replication *r)
 {
     const struct agent_config *config = run->hands->config;
     uint32_t own = r->incarnations[config->self].number;

@@ -14,8 +14,8 @@
 
 enum {
     CONNECT_MS = 2000,
-    POSITION_MS = 100,      /* one attempt; the core asks again */
-    QUIET_MS = 70,          /* more than three times wal_retrieve_retry_interval */
+    POSITION_MS = 100, /* one attempt; the core asks again */
+    QUIET_MS = 70,     /* more than three times wal_retrieve_retry_interval */
     PROMOTE_MS = 5000,
     CHECKPOINT_MS = 600000,
 };
@@ -25,7 +25,8 @@ static void pause_ms(long ms)
     nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
 }
 
-/* --- sessions that stay open -------------------------------------------------------------------------- */
+/* --- sessions that stay open
+ * -------------------------------------------------------------------------- */
 
 static struct pg_conn *session(struct step_run *run, struct pg_conn **conn, bool replication)
 {
@@ -78,7 +79,8 @@ static uint64_t lsn_of(const char *text)
     return lsn;
 }
 
-/* --- position ------------------------------------------------------------------------------------------ */
+/* --- position
+ * ------------------------------------------------------------------------------------------ */
 
 struct replay {
     bool waits;
@@ -105,9 +107,9 @@ static int read_replay(struct step_run *run, struct replay *replay)
     return 0;
 }
 
-/* Replay has come to its end: the startup process waits for WAL, and has either replayed just what was
- * received, or found nothing more through several rounds of looking (after a restart the received
- * position says nothing; a record cut off at the end is never replayed). */
+/* Replay has come to its end: the startup process waits for WAL, and has either replayed just what
+ * was received, or found nothing more through several rounds of looking (after a restart the
+ * received position says nothing; a record cut off at the end is never replayed). */
 static int wait_for_end(struct step_run *run, uint64_t *replayed)
 {
     int64_t deadline = clock_mono_ms() + POSITION_MS, quiet_since = 0;
@@ -170,7 +172,8 @@ int step_unblock_replay(struct step_run *run)
                  NULL);
 }
 
-/* --- leading -------------------------------------------------------------------------------------------- */
+/* --- leading
+ * -------------------------------------------------------------------------------------------- */
 
 void step_nudge(struct step_run *run)
 {

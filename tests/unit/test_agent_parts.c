@@ -1,0 +1,194 @@
+/* Small parts of the agent's shell: SCRAM verifiers, what children print, options. */
+#include "tests/unit/tmpdir.h"
+
+#include "agent/child.h"
+#include "agent/options.h"
+#include "agent/scram.h"
+
+/* RFC 7677's example: user "user", password "pencil", this salt and iteration count; the keys
+ * follow from its proofs (StoredKey and ServerKey as PostgreSQL stores them). */
+static const char rfc7677[] = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$"
+                              "WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:"
+                              "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+
+static void test_scram__the_rfcs_example__matches_its_password_only(void **state)
+{
+    (void)state;
+    assert_true(scram_matches(rfc7677, "pencil"));
+    assert_false(scram_matches(rfc7677, "Pencil"));
+    assert_false(scram_matches(rfc7677, ""));
+}
+
+static void test_scram__a_new_verifier__matches_and_is_salted(void **state)
+{
+    char *a = scram_verifier("s3cret"), *b = scram_verifier("s3cret");
+
+    (void)state;
+    assert_true(scram_matches(a, "s3cret"));
+    assert_false(scram_matches(a, "s3cret "));
+    assert_string_not_equal(a, b);
+    free(a);
+    free(b);
+}
+
+static void test_scram__anything_else__matches_nothing(void **state)
+{
+    static const char *const others[] = {
+        "",
+        "md5d41d8cd98f00b204e9800998ecf8427e",
+        "SCRAM-SHA-256$",
+        "SCRAM-SHA-256$4096:$:",
+        "SCRAM-SHA-256$0:W22ZaJ0SNY7soEsUEjb6gQ==$x:y",
+        "SCRAM-SHA-256$999999999:W22ZaJ0SNY7soEsUEjb6gQ==$x:y",
+        "SCRAM-SHA-256$4096:***$x:y",
+    };
+
+    (void)state;
+    assert_false(scram_matches(NULL, "x"));
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        assert_false(scram_matches(others[i], "x"));
+}
+
+static void take(struct child_output *output, const char *text)
+{
+    child_output_take(output, text, strlen(text));
+}
+
+static void test_child_output__progress_in_pieces__is_read(void **state)
+{
+    struct child_output output = {.percent = 0};
+
+    (void)state;
+    take(&output, "waiting for checkpoint\n 1234/567");
+    assert_int_equal(output.percent, 0);
+    assert_string_equal(output.last, "waiting for checkpoint");
+    take(&output, "8 kB (21%), 0/1 tablespace\r");
+    assert_int_equal(output.percent, 21);
+    take(&output, "5678/5678 kB (100%) copied\r\npg_rewind: Done!\n");
+    assert_int_equal(output.percent, 100);
+    assert_string_equal(output.last, "pg_rewind: Done!");
+}
+
+static void test_child_output__nonsense__is_no_progress(void **state)
+{
+    struct child_output output = {.percent = 7};
+    char longer[1000];
+
+    (void)state;
+    take(&output, "(101%)\n(x%)\n(%)\n)50%(\n");
+    assert_int_equal(output.percent, 7);
+    memset(longer, 'y', sizeof longer);
+    child_output_take(&output, longer, sizeof longer);
+    take(&output, "\n");
+    assert_int_equal(strlen(output.last), CHILD_LINE_SIZE - 1);
+}
+
+/* pg_rewind says it with exit code 0 (design section 5, trap 4). */
+static void test_child_output__no_rewind_required__is_noticed(void **state)
+{
+    struct child_output output = {.percent = 0};
+
+    (void)state;
+    take(&output, "pg_rewind: servers diverged at WAL location 0/3000060 on timeline 1\n");
+    assert_false(output.no_rewind_required);
+    take(&output, "pg_rewind: no rewind required\n");
+    assert_true(output.no_rewind_required);
+}
+
+/* --- options
+ * ----------------------------------------------------------------------------------------- */
+
+static void write_config(const char *peer_a, const char *peer_b, const char *more)
+{
+    char text[4096], *at = text;
+    static const char *const secrets[] = {"read",        "admin",  "peer",    "superuser",
+                                          "replication", "rewind", "monitor", "owner"};
+    char path[512];
+
+    for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", tmpdir, secrets[i]);
+        assert_int_equal(file_write_atomic(path, "0123456789abcdef\n", 17, 0600, NULL), 0);
+    }
+    at += sprintf(at, "cluster: main\nnode: n2\ndata_directory: %s/data\n", tmpdir);
+    at += sprintf(at, "postgres: {host: 127.0.0.1, port: 6000}\npeers:\n");
+    at += sprintf(at, "- {id: %s, agent: \"127.0.0.1:7001\"}\n", peer_a);
+    at += sprintf(at, "- {id: %s, agent: \"127.0.0.1:7003\"}\n", peer_b);
+    at += sprintf(at, "tokens: {read: %s/read, admin: %s/admin, peer: %s/peer}\n", tmpdir, tmpdir,
+                  tmpdir);
+    at += sprintf(at,
+                  "passwords: {superuser: %s/superuser, replication: %s/replication,"
+                  " rewind: %s/rewind, monitor: %s/monitor, owner: %s/owner}\n",
+                  tmpdir, tmpdir, tmpdir, tmpdir, tmpdir);
+    sprintf(at, "%s\n", more);
+    assert_int_equal(file_write_atomic(tmp_path("agent.yaml"), text, strlen(text), 0600, NULL), 0);
+}
+
+static void test_options__slots__are_the_ids_in_order(void **state)
+{
+    static struct agent_config config;
+    static struct secrets secrets;
+    struct err err = {0};
+    char state_directory[300];
+
+    (void)state;
+    snprintf(state_directory, sizeof state_directory, "state_directory: %s/state", tmpdir);
+    write_config("n3", "n1", state_directory);
+    assert_int_equal(agent_config_load(tmp_path("agent.yaml"), &config, &err), 0);
+    assert_string_equal(config.ids[0], "n1");
+    assert_string_equal(config.ids[2], "n3");
+    assert_int_equal(config.self, 1);
+    assert_int_equal(config.agents[0].port, 7003);
+    assert_int_equal(config.agents[2].port, 7001);
+    assert_int_equal(agent_config_slot(&config, "n9"), NODE_NONE);
+    assert_int_equal(agent_core_options(&config).fence_timeout_ms, 3000);
+    assert_int_equal(agent_secrets_load(&config, &secrets, &err), 0);
+    assert_string_equal(secrets.password[PASSWORD_OWNER], "0123456789abcdef");
+    agent_config_free(&config);
+}
+
+static void assert_refused(const char *peer_a, const char *peer_b, const char *more,
+                           const char *names)
+{
+    static struct agent_config config;
+    struct err err = {0};
+
+    write_config(peer_a, peer_b, more);
+    assert_int_equal(agent_config_load(tmp_path("agent.yaml"), &config, &err), -1);
+    assert_non_null(strstr(err.text, names));
+    assert_non_null(strstr(err.text, "agent.yaml:"));
+    agent_config_free(&config);
+}
+
+static void test_options__mistakes__name_file_line_and_option(void **state)
+{
+    char inside[300], outside[300];
+
+    (void)state;
+    snprintf(inside, sizeof inside, "state_directory: %s/data/state", tmpdir);
+    snprintf(outside, sizeof outside, "state_directory: %s/state\nfence_timeout: 5", tmpdir);
+    assert_refused("n1", "n3", inside, "state_directory");
+    assert_refused("n1", "n3", outside, "fence_timeout");
+    snprintf(outside, sizeof outside, "state_directory: %s/state", tmpdir);
+    assert_refused("n1", "n1", outside, "twice");
+    assert_refused("n1", "n2", outside, "twice");
+    assert_refused("N1", "n3", outside, "no node id");
+    assert_refused("n1", "n3", "state_directory: state", "state_directory");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, tmpdir_make, tmpdir_remove)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_scram__the_rfcs_example__matches_its_password_only),
+        cmocka_unit_test(test_scram__a_new_verifier__matches_and_is_salted),
+        cmocka_unit_test(test_scram__anything_else__matches_nothing),
+        cmocka_unit_test(test_child_output__progress_in_pieces__is_read),
+        cmocka_unit_test(test_child_output__nonsense__is_no_progress),
+        cmocka_unit_test(test_child_output__no_rewind_required__is_noticed),
+        TEST(test_options__slots__are_the_ids_in_order),
+        TEST(test_options__mistakes__name_file_line_and_option),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
