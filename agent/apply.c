@@ -39,6 +39,8 @@ static void persisted(struct agent *agent, const struct step_run *run)
         in->job_stopped = false;
     if (!incarnations_equal(next, &agent->durable))
         in->roles_done = false;
+    if (next->grant.generation != agent->durable.grant.generation)
+        in->planted = false; /* those were for another one */
     agent->durable = *next;
     agent->durable.document = facts;
     if (run->step.reason == AGENT_REASON_SPEND || run->step.reason == AGENT_REASON_REWIND_MARK)
