@@ -105,7 +105,7 @@ static enum ctl_exit call_any(struct ctl *ctl, struct call *call, bool again,
                               struct http_result *result, struct err *err)
 {
     int64_t timeout_ms = call->timeout_ms;
-    char failures[sizeof(err->text)] = "";
+    char failures[ORCHESTRATORS_MAX * 128] = ""; /* err_set() cuts it */
 
     for (uint32_t i = 0; i < ctl->orchestrator_count; i++) {
         uint32_t which = (ctl->current + i) % ctl->orchestrator_count;
@@ -127,8 +127,9 @@ static enum ctl_exit call_any(struct ctl *ctl, struct call *call, bool again,
             http_result_free(result);
             return CTL_UNDECIDED;
         }
-        snprintf(failures + used, sizeof(failures) - used, "\n  %s: %s", address,
-                 failure_text(result));
+        if (used < sizeof(failures) - 1)
+            snprintf(failures + used, sizeof(failures) - used, "\n  %.120s: %.200s", address,
+                     failure_text(result));
         http_result_free(result);
     }
     err_set(err, ERR_UNAVAILABLE, "no orchestrator answers:%s\n%s", failures,

@@ -457,7 +457,12 @@ int main(void)
         return 1;
     }
     for (size_t i = 0; i < count; i++) {
-        snprintf(paths[i], sizeof(paths[i]), "%s/%s", directory, files[i]);
+        int length = snprintf(paths[i], sizeof(paths[i]), "%s/%s", directory, files[i]);
+
+        if (length < 0 || (size_t)length >= sizeof(paths[i])) {
+            fprintf(stderr, "%s/%s: the path is too long\n", directory, files[i]);
+            return 1;
+        }
         tests[i].name = files[i];
         tests[i].test_func = golden_replays;
         tests[i].initial_state = paths[i];
