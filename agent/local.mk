@@ -100,10 +100,8 @@ tests_integration_test_postgres_wal_SOURCES = \
 	tests/integration/test_postgres_wal.c
 tests_integration_test_postgres_wal_LDADD = libogagent.a $(LDADD)
 
-if HAVE_AGENT
 bin_PROGRAMS += ogel-agent
 ogel_agent_SOURCES = agent/main.c
 ogel_agent_LDADD = libogagent.a libogreconcile.a libogproto.a libogbase.a $(BASE_LIBS)
-endif
 
 unit_tests += tests/unit/test_reconcile

@@ -25,8 +25,6 @@ libogcli_a_SOURCES = \
 	cli/usage.c cli/usage.h \
 	cli/view.c cli/view.h
 
-if HAVE_CLI
 bin_PROGRAMS += ogelctl
 ogelctl_SOURCES = cli/main.c
 ogelctl_LDADD = libogcli.a libogproto.a libogbase.a $(BASE_LIBS)
-endif

@@ -1,4 +1,4 @@
-# systemd units, Prometheus scrape configuration and alert rules.
+# systemd units, shell completion, Prometheus scrape configuration and alert rules.
 systemdunitdir = $(prefix)/lib/systemd/system
 nodist_systemdunit_DATA = \
 	deploy/systemd/ogel-agent.service \
@@ -12,6 +12,14 @@ prometheusdir = $(datadir)/ogel/prometheus
 dist_prometheus_DATA = \
 	deploy/prometheus/ogel.rules.yml \
 	deploy/prometheus/scrape.yml
+
+completiondir = $(datadir)/bash-completion/completions
+nodist_completion_DATA = deploy/completion/ogelctl
+CLEANFILES += $(nodist_completion_DATA)
+
+deploy/completion/ogelctl: ogelctl$(EXEEXT)
+	$(AM_V_GEN)$(MKDIR_P) deploy/completion && \
+	    ./ogelctl completion bash >$@.tmp && mv $@.tmp $@
 
 EXTRA_DIST += \
 	deploy/prometheus/ogel.rules.test.yml \

@@ -30,8 +30,6 @@ libogorchestrator_a_SOURCES = \
 	orchestrator/shell.h \
 	orchestrator/topology.c orchestrator/topology.h
 
-if HAVE_ORCHESTRATOR
 bin_PROGRAMS += ogel-orchestrator
 ogel_orchestrator_SOURCES = orchestrator/main.c
 ogel_orchestrator_LDADD = libogorchestrator.a libogdecide.a libogproto.a libogbase.a $(BASE_LIBS)
-endif
