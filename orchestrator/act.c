@@ -1,5 +1,6 @@
 #include "orchestrator/cluster.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,38 +20,55 @@ enum {
     ANSWER_DEPTH = 8,
 };
 
+/* A message is sent again and again; what came of it is logged once. */
+static bool rejected_anew(struct node *node, int status)
+{
+    bool anew = node->rejected.generation != node->sent.generation || node->rejected.status != status;
+
+    node->rejected.generation = node->sent.generation;
+    node->rejected.status = status;
+    return anew;
+}
+
 /* An agent that refuses says where it stands: that is how two orchestrators learn of each other. */
-static void take_refusal(struct node *node, const char *body, size_t size)
+static int take_refusal(struct node *node, const char *body, size_t size)
 {
     struct promise promise;
     struct err err = {0};
     json_t *json = NULL;
+    int rc = json_parse_bounded(body, size, ANSWER_DEPTH, &json, &err) ||
+             promise_from_json(json_object_get(json, "promise"), &promise, &err);
 
-    if (json_parse_bounded(body, size, ANSWER_DEPTH, &json, &err) == 0 &&
-        promise_from_json(json_object_get(json, "promise"), &promise, &err) == 0) {
-        log_event(LOG_LEVEL_WARNING, "message_refused", "{s:s,s:s,s:I,s:I,s:s}", "cluster", node->cluster->name,
-                  "node", node->id, "generation", (json_int_t) node->sent.generation, "promised",
-                  (json_int_t) promise.generation, "verdict",
-                  json_string_value(json_object_get(json, "verdict")));
+    if (rc == 0) {
+        if (rejected_anew(node, 409))
+            log_event(LOG_LEVEL_WARNING, "message_refused", "{s:s,s:s,s:I,s:I,s:s?}", "cluster",
+                      node->cluster->name, "node", node->id, "generation", (json_int_t) node->sent.generation,
+                      "promised", (json_int_t) promise.generation, "verdict",
+                      json_string_value(json_object_get(json, "verdict")));
         node->view.refused_message = true;
         node->view.refused_with = promise;
         cluster_changed(node->cluster);
     }
     json_decref(json);
+    return rc;
 }
 
 static void command_done(const struct http_result *result, void *arg)
 {
     struct node *node = arg;
+    char body[200];
 
     node->command = NULL;
-    if (result->outcome == HTTP_CALL_OK && result->status == 409)
-        take_refusal(node, result->body, result->body_size);
-    else if (result->outcome == HTTP_CALL_OK && result->status >= 400)
-        log_event(LOG_LEVEL_ERROR, "message_rejected", "{s:s,s:s,s:i,s:s}", "cluster", node->cluster->name, "node",
-                  node->id, "status", result->status, "error", result->body);
-    if (result->outcome != HTTP_CALL_OK)
+    if (result->outcome != HTTP_CALL_OK) {
         cluster_changed(node->cluster);
+        return;
+    }
+    if ((result->status == 409 && take_refusal(node, result->body, result->body_size) == 0) ||
+        result->status < 400 || !rejected_anew(node, result->status))
+        return;
+    snprintf(body, sizeof body, "%s", result->body);
+    log_event(LOG_LEVEL_ERROR, "message_rejected", "{s:s,s:s,s:i,s:s}", "cluster", node->cluster->name, "node",
+              node->id, "status", result->status, "error", body);
 }
 
 static bool same_message(const struct desired *a, const struct desired *b)

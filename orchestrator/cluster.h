@@ -43,7 +43,9 @@ struct node {
     uint64_t events_since;              /* of its log, merged so far */
     int64_t events_ms;                  /* when it was asked for last */
     int64_t probe_started_ms;
-    int complained_status;              /* HTTP status that was logged, so that it is logged once */
+    bool events_wanted;                 /* it may have written something since */
+    int complaint;                      /* what was logged about its answers; 0: all is well */
+    struct { uint32_t generation; int status; } rejected;   /* message that was logged */
     struct http_call *poll;
     struct http_call *events_call;
     struct http_call *command;

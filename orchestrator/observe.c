@@ -28,6 +28,9 @@ enum {
     URL_SIZE = 1024,
 };
 
+/* What is wrong with an agent's answers. Above COMPLAINT_ANSWER: it answers, but this (an HTTP status, added to it). */
+enum { COMPLAINT_SILENT = 1, COMPLAINT_ANSWER, COMPLAINT_MALFORMED, COMPLAINT_MISPLACED };
+
 static void poll_start(struct node *node);
 
 /* --- agents --------------------------------------------------------------------------------------- */
@@ -72,48 +75,93 @@ static void node_answered(struct node *node)
     node->failing_since_ms = 0;
     node->view.reachable = true;
     node->view.refuses = false;
+    if (changed && node->complaint)
+        log_event(LOG_LEVEL_INFO, "agent_answers", "{s:s,s:s}", "cluster", node->cluster->name, "node", node->id);
+    node->complaint = 0;
     if (changed)
         cluster_changed(node->cluster);
 }
 
-static void node_failed(struct node *node, enum http_call_status outcome)
+/* The call failed, or its answer was none that can be read: its last report need not hold any more. What is wrong is
+ * logged when it begins; COMPLAINT tells one thing from another. */
+static void node_failed(struct node *node, bool refuses, int complaint, const char *error)
 {
-    bool refuses = outcome == HTTP_CALL_REFUSED;
     bool changed = node->view.reachable || node->view.refuses != refuses;
 
     if (node->failing_since_ms == 0)
         node->failing_since_ms = node->answered_ms ? node->answered_ms : node->cluster->orchestrator->started_ms;
     node->view.reachable = false;
     node->view.refuses = refuses;
+    node->since = 0;    /* a new process may count up to the same number */
+    if (node->complaint == 0 || (complaint > COMPLAINT_ANSWER && complaint != node->complaint)) {
+        node->complaint = complaint;
+        log_event(complaint > COMPLAINT_ANSWER ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, "agent_fails",
+                  "{s:s,s:s,s:s}", "cluster", node->cluster->name, "node", node->id, "error", error);
+    }
     if (changed)
         cluster_changed(node->cluster);
 }
 
-static void take_report(struct node *node, const char *body, size_t size)
+/* What changes all the time tells nothing that an agent would log. */
+static void drop_measures(struct report *report)
+{
+    report->sequence = 0;
+    report->write_lsn = report->flush_lsn = report->replay_lsn = report->oldest_lsn = 0;
+    report->replay_lag_ms = report->local_probe_failing_ms = 0;
+    report->disk_free_bytes = 0;
+    report->receiver.message_age_ms = 0;
+    for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
+        struct standby_view *standby = &report->standbys[slot];
+
+        standby->flush_lsn = standby->replay_lsn = 0;
+        standby->reply_age_ms = standby->replay_lag_ms = 0;
+        report->peers[slot].agent_age_ms = report->peers[slot].postgres_age_ms = 0;
+    }
+}
+
+static bool only_measures_differ(const struct report *a, const struct report *b)
+{
+    struct report x, y;
+
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    drop_measures(&x);
+    drop_measures(&y);
+    return memcmp(&x, &y, sizeof x) == 0;
+}
+
+static int take_report(struct node *node, const char *body, size_t size)
 {
     struct report report;
     struct err err = {0};
     json_t *json = NULL;
+    int rc;
 
-    if (json_parse_bounded(body, size, REPORT_DEPTH, &json, &err) || report_from_json(json, &report, &err)) {
-        log_event(LOG_LEVEL_ERROR, "report_malformed", "{s:s,s:s,s:s}", "cluster", node->cluster->name, "node",
-                  node->id, "error", err.text);
-        json_decref(json);
-        return;
-    }
+    memset(&report, 0, sizeof report);  /* what lies between its members is compared, too */
+    rc = json_parse_bounded(body, size, REPORT_DEPTH, &json, &err) || report_from_json(json, &report, &err);
     json_decref(json);
-    if (report.node != node->slot) {
-        log_event(LOG_LEVEL_ERROR, "report_misplaced", "{s:s,s:s,s:i,s:s}", "cluster", node->cluster->name, "node",
-                  node->id, "slot", report.node, "error",
-                  "the agent at this address says it is another node: check the node ids of both configurations");
-        return;
+    if (rc) {
+        err_context(&err, "the agent's report cannot be read");
+        node_failed(node, false, COMPLAINT_MALFORMED, err.text);
+        return -1;
     }
-    node->view.report = report;
+    if (report.node != node->slot) {
+        err_set(&err, ERR_INVALID,
+                "the agent at this address says that it is node %d of 3, in the order of their ids, and not %d: check "
+                "the node ids of both configurations", report.node + 1, node->slot + 1);
+        node_failed(node, false, COMPLAINT_MISPLACED, err.text);
+        return -1;
+    }
+    node_answered(node);
+    if (!node->view.known || !only_measures_differ(&report, &node->view.report))
+        node->events_wanted = true;
+    memcpy(&node->view.report, &report, sizeof report);
     node->view.known = true;
     node->view.refused_message = false;
     node->since = report.sequence;
     node->reported_ms = clock_mono_ms();
     cluster_changed(node->cluster);
+    return 0;
 }
 
 static void take_events(const struct http_result *result, void *arg)
@@ -133,24 +181,28 @@ static void take_events(const struct http_result *result, void *arg)
     json_array_foreach(json_object_get(json, "events"), i, event) {
         json_t *sequence = json_object_get(event, "sequence");
 
-        if (json_is_integer(sequence) && (uint64_t) json_integer_value(sequence) > node->events_since)
+        if (json_is_integer(sequence) && json_integer_value(sequence) > (json_int_t) node->events_since)
             node->events_since = (uint64_t) json_integer_value(sequence);
         history_add(node->cluster, node->id, json_incref(event));
     }
     /* a replaced machine counts anew */
     if (json_field_int(json, "last", JSON_OPTIONAL, 0, INT64_MAX, &last, &err) == 0 &&
-        (uint64_t) last < node->events_since)
+        (uint64_t) last < node->events_since) {
         node->events_since = 0;
+        node->events_wanted = true;
+    }
     json_decref(json);
 }
 
 /* An agent's log is asked for when its report changed: it may have written something. */
 static void events_start(struct node *node)
 {
+    int64_t age_ms = clock_mono_ms() - node->events_ms;
     char path[64], url[URL_SIZE];
 
-    if (node->events_call || clock_mono_ms() - node->events_ms < EVENTS_PAUSE_MS)
+    if (node->events_call || age_ms < EVENTS_PAUSE_MS || (!node->events_wanted && age_ms < EVENTS_CALL_MS))
         return;
+    node->events_wanted = false;
     snprintf(path, sizeof path, "/v1/events?since=%llu", (unsigned long long) node->events_since);
     node_url(node, path, url, sizeof url);
     node->events_call = http_call(node->cluster->orchestrator->client,
@@ -160,33 +212,40 @@ static void events_start(struct node *node)
                                   take_events, node);
 }
 
+static int take_answer(struct node *node, const struct http_result *result)
+{
+    struct err err = {0};
+
+    if (result->outcome != HTTP_CALL_OK) {
+        node_failed(node, result->outcome == HTTP_CALL_REFUSED,
+                    result->outcome == HTTP_CALL_TOO_LARGE || result->outcome == HTTP_CALL_OTHER
+                        ? COMPLAINT_MALFORMED : COMPLAINT_SILENT, result->error);
+        return -1;
+    }
+    if (result->status == 200)
+        return take_report(node, result->body, result->body_size);
+    if (result->status == 204 && node->view.known) {
+        node_answered(node);
+        return 0;
+    }
+    if (result->status == 401 || result->status == 403)
+        err_set(&err, ERR_AUTH, "the agent does not accept this orchestrator's peer token: both must hold the same");
+    else
+        err_set(&err, ERR_INVALID, "the agent answers %d: %.200s", result->status, result->body);
+    node_failed(node, false, COMPLAINT_ANSWER + result->status, err.text);
+    return -1;
+}
+
 static void poll_done(const struct http_result *result, void *arg)
 {
     struct node *node = arg;
 
     node->poll = NULL;
-    if (result->outcome != HTTP_CALL_OK) {
-        node_failed(node, result->outcome);
-        loop_timer_start(node->retry, RETRY_MS);
+    if (take_answer(node, result)) {
+        loop_timer_start(node->retry, result->outcome == HTTP_CALL_OK ? POLL_WAIT_MS : RETRY_MS);
         return;
     }
-    node_answered(node);
-    if (result->status == 200) {
-        take_report(node, result->body, result->body_size);
-    } else if (result->status != 204) {
-        if (node->complained_status != result->status)
-            log_event(LOG_LEVEL_ERROR, "agent_refuses_poll", "{s:s,s:s,s:i,s:s}", "cluster", node->cluster->name,
-                      "node", node->id, "status", result->status, "error",
-                      result->status == 401 || result->status == 403
-                          ? "the agent does not accept this orchestrator's peer token: both must hold the same"
-                          : result->body);
-        node->complained_status = result->status;
-        loop_timer_start(node->retry, POLL_WAIT_MS);
-        return;
-    }
-    node->complained_status = 0;
-    if (result->status == 200 || clock_mono_ms() - node->events_ms > EVENTS_CALL_MS)
-        events_start(node);
+    events_start(node);
     poll_start(node);
 }
 
@@ -218,7 +277,8 @@ static void retry(void *arg)
 
 /* --- Postgres itself ------------------------------------------------------------------------------ */
 
-static enum probe_verdict probe_meaning(const struct pg_outcome *outcome, const struct pg_result *result)
+static enum probe_verdict probe_meaning(const struct node *node, const struct pg_outcome *outcome,
+                                        const struct pg_result *result)
 {
     switch (outcome->status) {
     case PG_OK:
@@ -232,6 +292,10 @@ static enum probe_verdict probe_meaning(const struct pg_outcome *outcome, const 
     case PG_TIMEOUT:
     case PG_UNREACHABLE:
         return PROBE_SILENT;
+    case PG_AUTH:
+        if (!node->cluster->orchestrator->monitor_password[0])
+            return PROBE_UNKNOWN;   /* it answers; what it is, one without a password is not told */
+        return PROBE_BROKEN;
     default:
         return PROBE_BROKEN;
     }
@@ -241,8 +305,8 @@ static void probe_done(const struct pg_outcome *outcome, const struct pg_result 
                        void *arg)
 {
     struct node *node = arg;
-    enum probe_verdict verdict = probe_meaning(outcome, result);
-    bool fine = verdict == PROBE_PRIMARY || verdict == PROBE_STANDBY;
+    enum probe_verdict verdict = probe_meaning(node, outcome, result);
+    bool fine = verdict == PROBE_PRIMARY || verdict == PROBE_STANDBY || verdict == PROBE_UNKNOWN;
 
     (void) duration_us;
     node->probe = NULL;
@@ -271,7 +335,6 @@ void observe_probe(struct node *node)
     char port[8], where[RESOLVE_ADDRESS_SIZE];
 
     if (node->probe || !node->view.known || address->port == 0 || now_ms - node->probed_ms < PROBE_PAUSE_MS ||
-        !orchestrator->monitor_password[0] ||
         !resolve_get(orchestrator->resolver, address->host, where, NULL, 0))
         return;
     snprintf(port, sizeof port, "%u", address->port);

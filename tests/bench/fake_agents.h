@@ -28,6 +28,7 @@ enum fake_fault {
 };
 extern const char *const fake_fault_names[];
 
+struct fake_postgres;
 struct fake_waiter;
 struct fakes;
 
@@ -36,6 +37,7 @@ struct fake_node {
     int32_t slot;
     int port;
     struct http_server *server; /* NULL: gone, nobody listens */
+    struct fake_postgres *postgres;
     struct http_route routes[FAKE_ROUTES];
     struct report report;
     char *text; /* of the report as it is; NULL: not made yet */
@@ -88,5 +90,9 @@ void fake_cluster_write(struct fake_cluster *cluster);
 void fake_node_fault(struct fake_node *node, enum fake_fault fault, int status);
 /* The whole agent goes, or comes back at the same port as a new process. */
 OGEL_MUST_CHECK int fake_node_serve(struct fake_node *node, bool on, struct err *err);
+
+/* fake_postgres.c: listens, and puts its port into the node's report. NULL on error. */
+struct fake_postgres *fake_postgres_start(struct fake_node *node, struct err *err);
+void fake_postgres_stop(struct fake_postgres *postgres);
 
 #endif

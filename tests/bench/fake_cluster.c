@@ -583,7 +583,7 @@ static void fill_report(struct fake_node *node)
                               .flush_lsn = FIRST_LSN,
                               .replay_lsn = FIRST_LSN,
                               .receiver = {.upstream = NODE_NONE, .message_age_ms = AGE_NEVER},
-                              .postgres = {"127.0.0.1", (uint16_t)(5432 + node->slot)},
+                              .postgres = {.host = "127.0.0.1"},
                               .system_id = 7400000000000000000,
                               .pg_version = 150020,
                               .disk_free_bytes = 50ULL << 30,
@@ -627,7 +627,8 @@ static int cluster_start(struct fakes *fakes, uint32_t number, struct err *err)
             node->routes[i].arg = node;
         cluster->nodes[0].report.cluster = id;
         fill_report(node);
-        if (fake_node_serve(node, true, err) != 0)
+        node->postgres = fake_postgres_start(node, err);
+        if (node->postgres == NULL || fake_node_serve(node, true, err) != 0)
             return -1;
     }
     attach_all(cluster);
@@ -648,8 +649,11 @@ void fakes_stop(struct fakes *fakes)
 {
     for (uint32_t i = 0; i < fakes->count; i++) {
         for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
-            http_server_stop(fakes->clusters[i].nodes[slot].server);
-            free(fakes->clusters[i].nodes[slot].text);
+            struct fake_node *node = &fakes->clusters[i].nodes[slot];
+
+            http_server_stop(node->server);
+            fake_postgres_stop(node->postgres);
+            free(node->text);
         }
     }
     free(fakes->clusters);

@@ -81,7 +81,8 @@ class Orchestrator:
         self.tokens = {"read": secrets.token_hex(16), "admin": secrets.token_hex(16), "peer": fakes.token}
         files = {t: procs.write_file(os.path.join(self.dir, t), text + "\n") for t, text in self.tokens.items()}
         self.config = procs.write_file(os.path.join(self.dir, "config.yaml"), yaml.safe_dump({
-            "listen": f"127.0.0.1:{self.port}", "tokens": files, "clusters": fakes.clusters, **more}))
+            "listen": f"127.0.0.1:{self.port}", "tokens": files, "clusters": fakes.clusters,
+            "passwords": {"monitor": procs.write_file(os.path.join(self.dir, "monitor"), "monitor\n")}, **more}))
         self.process = procs.Process(name, [harness.tool("ogel-orchestrator"), "--config", self.config],
                                      os.path.join(self.dir, "log"))
 

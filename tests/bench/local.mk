@@ -2,7 +2,7 @@
 noinst_PROGRAMS += tests/bench/writer
 check_PROGRAMS += tests/bench/fake_agents tests/bench/floor tests/bench/http_floor tests/bench/http_load
 tests_bench_fake_agents_SOURCES = tests/bench/fake_agents.c tests/bench/fake_agents.h \
-	tests/bench/fake_cluster.c
+	tests/bench/fake_cluster.c tests/bench/fake_postgres.c
 tests_bench_fake_agents_LDADD = libogproto.a libogbase.a $(BASE_LIBS)
 tests_bench_writer_SOURCES = tests/bench/writer.c
 tests_bench_writer_LDADD = $(LIBPQ_LIBS)
