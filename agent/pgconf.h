@@ -7,9 +7,11 @@
  *   users.conf        the settings of the cluster document, without those that are refused
  *   ogel.conf         the part that changes with the node's role
  *   pg_hba.conf, pg_ident.conf
- *   passfile          the key: what the receiver authenticates with. Empty: no new receiver can.
+ *   passfile          the key: what the receiver authenticates with. Blank: no new receiver can.
  *
- * Files are replaced atomically and durably, and only when their content changes.
+ * Files are replaced atomically and durably, and only when their content changes – except ogel.conf,
+ * which failovers wait for: a crash of the machine may bring its old content back. Nobody starts
+ * Postgres but the agent, and each start writes it anew; what must hold by itself then is the key.
  * postgresql.auto.conf overrides all of them: see pgdata_auto_conf_strip().
  */
 #ifndef OGEL_AGENT_PGCONF_H
@@ -87,7 +89,7 @@ const char *pgconf_log_dir(const char *state_dir, char buf[PGCONF_PATH_SIZE]);
  * bytes). */
 OGEL_MUST_CHECK int pgconf_write(const struct pgconf *conf, unsigned *changed, struct err *err);
 
-/* Only ogel.conf, in the one durable write that a fence can wait for. */
+/* Only ogel.conf. */
 OGEL_MUST_CHECK int pgconf_write_dynamic(const struct pgconf *conf, unsigned *changed,
                                          struct err *err);
 

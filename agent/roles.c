@@ -32,6 +32,7 @@ struct login {
     char name[REPLICATION_NAME_SIZE];
     const char *attributes;
     const char *password; /* NULL: none */
+    bool machine;         /* only programs log in with it */
     const char *grants;   /* statements after its creation; NULL: none */
 };
 
@@ -83,6 +84,7 @@ static struct login *add(struct login *roles, size_t *count, const char *name,
     snprintf(role->name, sizeof role->name, "%s", name);
     role->attributes = attributes;
     role->password = password;
+    role->machine = strncmp(name, "ogel_", 5) == 0; /* our own; nobody types these passwords */
     role->grants = grants;
     return role;
 }
@@ -124,7 +126,7 @@ static int find_row(const struct pg_result *existing, const char *role)
 
 static int create_role(struct step_run *run, const struct login *role, const char *quoted)
 {
-    char *verifier = role->password ? scram_verifier(role->password) : NULL;
+    char *verifier = role->password ? scram_verifier(role->password, role->machine) : NULL;
     char *sql;
 
     if (verifier)
@@ -152,7 +154,7 @@ static int ensure_role(struct step_run *run, const struct pg_result *existing,
     if (row < 0) {
         rc = create_role(run, role, quoted);
     } else {
-        verifier = scram_verifier(role->password);
+        verifier = scram_verifier(role->password, role->machine);
         rc = run_sql(run, STEP_CALL_MS, xasprintf("ALTER ROLE %s PASSWORD '%s'", quoted, verifier));
         free(verifier);
     }

@@ -18,7 +18,8 @@ enum {
     BASE64_SIZE = (KEY_BYTES + 2) / 3 * 4 + 1,
     SALT_BYTES = 16,
     SALT_MAX = 64,
-    ITERATIONS = 4096, /* PostgreSQL's default */
+    ITERATIONS = 4096,  /* PostgreSQL's default */
+    GENERATED_MIN = 22, /* characters that hold 128 bits at 6 bits each */
 };
 
 static void hmac(const uint8_t *key, const char *text, uint8_t out[KEY_BYTES])
@@ -76,13 +77,15 @@ bool scram_matches(const char *verifier, const char *password)
     return secret_equal(stored, want_stored) && secret_equal(server, want_server);
 }
 
-char *scram_verifier(const char *password)
+char *scram_verifier(const char *password, bool machine)
 {
     char salt_text[(SALT_BYTES + 2) / 3 * 4 + 1], stored[BASE64_SIZE], server[BASE64_SIZE];
+    bool generated = machine && strlen(password) >= GENERATED_MIN;
+    int iterations = generated ? 1 : ITERATIONS;
     uint8_t salt[SALT_BYTES];
 
     rand_bytes(salt, sizeof salt);
     EVP_EncodeBlock((unsigned char *)salt_text, salt, sizeof salt);
-    keys_make(password, salt, sizeof salt, ITERATIONS, stored, server);
-    return xasprintf("SCRAM-SHA-256$%d:%s$%s:%s", ITERATIONS, salt_text, stored, server);
+    keys_make(password, salt, sizeof salt, iterations, stored, server);
+    return xasprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, salt_text, stored, server);
 }

@@ -11,7 +11,9 @@
  * different although it is not: it is then set again. */
 bool scram_matches(const char *verifier, const char *password);
 
-/* A verifier with a fresh salt; malloc()ed. PASSWORD is used as it is: ASCII. */
-char *scram_verifier(const char *password);
+/* A verifier with a fresh salt; malloc()ed. PASSWORD is used as it is: ASCII. MACHINE: only
+ * programs use it; where it is as long as a generated one it is not stretched, because guessing it
+ * is hopeless anyway and libpq spends 16 ms on stretching, in each failover and in each probe. */
+char *scram_verifier(const char *password, bool machine);
 
 #endif

@@ -21,7 +21,7 @@ static void test_scram__the_rfcs_example__matches_its_password_only(void **state
 
 static void test_scram__a_new_verifier__matches_and_is_salted(void **state)
 {
-    char *a = scram_verifier("s3cret"), *b = scram_verifier("s3cret");
+    char *a = scram_verifier("s3cret", false), *b = scram_verifier("s3cret", false);
 
     (void)state;
     assert_true(scram_matches(a, "s3cret"));
@@ -29,6 +29,28 @@ static void test_scram__a_new_verifier__matches_and_is_salted(void **state)
     assert_string_not_equal(a, b);
     free(a);
     free(b);
+}
+
+/* Stretching protects passwords that can be guessed: all but long ones of programs. */
+static void test_scram__only_a_generated_password_of_a_program__is_not_stretched(void **state)
+{
+    static const struct {
+        const char *password;
+        bool machine, stretched;
+    } cases[] = {
+        {"0123456789abcdefghijkl", true, false},
+        {"0123456789abcdefghijk", true, true},
+        {"0123456789abcdefghijkl", false, true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *verifier = scram_verifier(cases[i].password, cases[i].machine);
+
+        assert_int_equal(strncmp(verifier, "SCRAM-SHA-256$4096:", 19) == 0, cases[i].stretched);
+        assert_true(scram_matches(verifier, cases[i].password));
+        free(verifier);
+    }
 }
 
 static void test_scram__anything_else__matches_nothing(void **state)
@@ -182,6 +204,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scram__the_rfcs_example__matches_its_password_only),
         cmocka_unit_test(test_scram__a_new_verifier__matches_and_is_salted),
+        cmocka_unit_test(test_scram__only_a_generated_password_of_a_program__is_not_stretched),
         cmocka_unit_test(test_scram__anything_else__matches_nothing),
         cmocka_unit_test(test_child_output__progress_in_pieces__is_read),
         cmocka_unit_test(test_child_output__nonsense__is_no_progress),
