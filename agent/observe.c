@@ -277,6 +277,8 @@ static void take_state(struct agent *agent, const struct sample *sample)
         sampler_burst(agent->sampler, BURST_MS);
     }
     in->in_recovery = sample->in_recovery;
+    if (!in->in_recovery)
+        in->position_valid = false; /* a promotion that outlasted its step: WAL has gone on since */
     in->flushed = (struct position){.timeline = sample->timeline, .lsn = sample->flush_lsn};
     changed = in->streaming != sample->streaming;
     in->streaming = sample->streaming;

@@ -136,6 +136,16 @@ static bool attach(const struct inputs *in, struct step *step)
     return replication_ensure(in, step, &want, reason);
 }
 
+/* Right after a promotion a leader may still tell the history it had before: without its own timeline, and so without
+ * the fork. */
+static bool history_is_told(const struct report *leader)
+{
+    const struct lineage *lineage = &leader->lineage;
+
+    return lineage->count > 0 && lineage->count <= LINEAGE_MAX &&
+           lineage->begin[lineage->count - 1].timeline == leader->grant.generation;
+}
+
 /* Compares the history of the WAL that is there with the leader's, and goes the way it says. */
 static bool join(const struct inputs *in, struct step *step)
 {
@@ -148,7 +158,7 @@ static bool join(const struct inputs *in, struct step *step)
     if (position_read(in, step) || disown_wal(in, step))
         return true;
     leader = leader_report(in);
-    if (!leader)
+    if (!leader || !history_is_told(leader))
         return choose_wait(step, AGENT_REASON_WAIT_LEADER, WAKE_MS);
     switch (lineage_fork(&in->lineage, in->record_end, &leader->lineage, &fork)) {
     case FORK_PREFIX:
