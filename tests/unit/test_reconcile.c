@@ -602,6 +602,23 @@ static void lead_elsewhere(struct world *w, uint32_t generation, uint64_t begin_
     r->write_lsn = begin_lsn + 100;
 }
 
+/* Found by tests/sim: a promotion that outlasted its step left the old history in the leader's report, and a fresh copy
+ * was cloned again for ever. */
+static void test_follow__leader_that_does_not_tell_its_own_timeline_yet__is_waited_for(void **state)
+{
+    struct world w;
+
+    (void) state;
+    make_follower(&w);
+    w.peers[LEADER].lineage.count--;
+    w.in.replication.upstream = NODE_NONE;
+    w.in.receivers = false;
+    assert_string_equal(run(&w), "V1");
+    assert_string_equal(agent_reason_code(w.step.reason), "T6");
+    w.peers[LEADER].lineage.count++;
+    assert_non_null(strstr(run(&w), "T1"));
+}
+
 static void test_follow__prefix__attaches_without_rewind(void **state)
 {
     struct world w;
@@ -1025,6 +1042,7 @@ int main(void)
         T(test_grant__data_not_complete__is_not_taken),
         T(test_grant__spent_and_agent_restarted__is_never_promoted_again),
         T(test_grant__server_restarted_between_spend_and_promotion__waits_for_an_election),
+        T(test_follow__leader_that_does_not_tell_its_own_timeline_yet__is_waited_for),
         T(test_follow__prefix__attaches_without_rewind),
         T(test_follow__crashed_leader_that_diverged__rewinds_once_and_counts_only_past_the_leaders_lsn),
         T(test_follow__rewind_fails__is_cloned),
