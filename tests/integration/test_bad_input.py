@@ -47,13 +47,13 @@ def test_bad_input__configuration__is_refused_with_file_and_line(c):
     refused(agent, lambda f: f.update(fence_timeout="1ms"), "fence_timeout", "500")
     refused(orchestrator, lambda f: f.update(failure_timeout="900000s"), "failure_timeout")
     refused(agent, lambda f: f.update(node="No-Such Id"), "node")
-    refused(agent, lambda f: f["peers"].pop(), "peers")
+    refused(agent, lambda f: f["peers"].pop() and None, "peers")
     refused(agent, lambda f: f["tokens"].update(admin="/no/such/file"), "/no/such/file")
     refused(agent, lambda f: f.update(state_directory=f["data_directory"] + "/state"), "state_directory")
     refused(agent, lambda f: f.pop("data_directory") and None, "data_directory")
     refused(agent, lambda f: "cluster: [unclosed\n", "changed.yaml")
     refused(orchestrator, lambda f: "clusters: {a: b\n", "changed.yaml")
-    refused(orchestrator, lambda f: f["clusters"][0]["nodes"].pop(), "nodes")
+    refused(orchestrator, lambda f: f["clusters"][0]["nodes"].pop() and None, "nodes")
     refused(orchestrator, lambda f: f["clusters"].append(copy.deepcopy(f["clusters"][0])), "name")
 
 
