@@ -67,7 +67,9 @@ static void written(struct agent *agent, const struct step_run *run, bool runnin
     if (in->not_streaming_since_ms == 0)
         in->not_streaming_since_ms = in->replication_since_ms;
     replication_note(agent, run->digest);
-    sampler_burst(agent->sampler, BURST_MS);
+    /* until it streams, or until its standbys are counted; a fence is looked at by its own steps */
+    if (in->replication.upstream != NODE_NONE || (in->pg == PG_UP && !in->in_recovery))
+        sampler_burst(agent->sampler, BURST_MS);
 }
 
 static void receivers_seen(struct agent *agent, const struct step_run *run)

@@ -231,6 +231,15 @@ static bool older_machine(const struct agent *agent, const struct sample_sender 
     return slot != NODE_NONE && incarnation < agent->durable.incarnations[slot].number;
 }
 
+static int streaming_senders(const struct sample *sample)
+{
+    int count = 0;
+
+    for (int i = 0; i < sample->sender_count; i++)
+        count += sample->senders[i].streaming && sample->senders[i].priority;
+    return count;
+}
+
 /* A standby that replies stands at the generation in its name. */
 static void confirm_by_senders(struct agent *agent, const struct sample *sample)
 {
@@ -274,7 +283,8 @@ static void take_state(struct agent *agent, const struct sample *sample)
         /* a leader that was found running has one fence timeout to be confirmed */
         if (!sample->in_recovery)
             in->confirmed_ms = clock_boot_ms();
-        sampler_burst(agent->sampler, BURST_MS);
+        if (!sample->in_recovery || in->replication.upstream != NODE_NONE)
+            sampler_burst(agent->sampler, BURST_MS);
     }
     in->in_recovery = sample->in_recovery;
     if (!in->in_recovery)
@@ -289,8 +299,8 @@ static void take_state(struct agent *agent, const struct sample *sample)
     in->old_senders = false;
     for (int i = 0; i < sample->sender_count; i++)
         in->old_senders = in->old_senders || older_machine(agent, &sample->senders[i]);
-    if (changed)
-        sampler_burst(agent->sampler, 100);
+    if ((changed && sample->streaming) || streaming_senders(sample) >= NODE_COUNT - 1)
+        sampler_burst(agent->sampler, 0); /* what was waited for is there */
     agent->sample = *sample;
     agent->sampled = true;
     confirm_by_senders(agent, sample);

@@ -219,13 +219,12 @@ void sampler_server(struct sampler *s, pid_t pid, uint64_t life)
 
 void sampler_burst(struct sampler *s, int64_t for_ms)
 {
-    int64_t until = clock_mono_ms() + for_ms;
-
     pthread_mutex_lock(&s->lock);
-    if (until > s->burst_until_ms)
-        s->burst_until_ms = until;
-    s->poked = true;
-    pthread_cond_signal(&s->changed);
+    s->burst_until_ms = clock_mono_ms() + for_ms;
+    if (for_ms > 0) {
+        s->poked = true;
+        pthread_cond_signal(&s->changed);
+    }
     pthread_mutex_unlock(&s->lock);
 }
 

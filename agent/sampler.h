@@ -71,7 +71,8 @@ OGEL_MUST_CHECK int sampler_new(struct sampler **sampler, const struct agent_con
 /* The server to look at; PID 0: none. LIFE tells its samples from those of the one before. */
 void sampler_server(struct sampler *sampler, pid_t pid, uint64_t life);
 
-/* Something is about to change: samples follow each other closely for so long. */
+/* Something is about to change: samples follow each other closely for so long. 0: it has changed.
+ */
 void sampler_burst(struct sampler *sampler, int64_t for_ms);
 
 /* Settings may have changed: what is asked now and then is asked with the next sample. */

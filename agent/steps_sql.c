@@ -254,7 +254,7 @@ int step_promote(struct step_run *run)
                 err_clear(&run->err);
             unblock_at = now + 100;
         }
-        pause_ms(1);
+        pause_ms(2);
     }
     run->promoted = true;
     run->position = (struct position){.timeline = timeline};
