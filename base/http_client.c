@@ -70,6 +70,7 @@ struct http_client {
     uint64_t calls_total;
     CURL *spares[SPARES_MAX]; /* easy handles to be used again */
     int n_spares;
+    bool started; /* libcurl has got calls that it has not looked at yet */
 };
 
 const char *http_call_status_name(enum http_call_status status)
@@ -406,15 +407,26 @@ static void finish_done(struct http_client *client)
     }
 }
 
-static void socket_ready(int fd, unsigned events, void *arg)
+/* What callbacks start is sent at once; libcurl's timer would let it wait for the loop's next round.
+ * Not what their callbacks start in turn: calls that fail at once could keep us here. */
+static void drive(struct http_client *client, curl_socket_t fd, int mask)
 {
-    struct http_client *client = arg;
-    int mask = (events & LOOP_READ ? CURL_CSELECT_IN : 0) |
-               (events & LOOP_WRITE ? CURL_CSELECT_OUT : 0);
     int running;
 
+    client->started = false;
     curl_multi_socket_action(client->multi, fd, mask, &running);
     finish_done(client);
+    if (!client->started)
+        return;
+    curl_multi_socket_action(client->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    finish_done(client);
+}
+
+static void socket_ready(int fd, unsigned events, void *arg)
+{
+    drive(arg, fd,
+          (events & LOOP_READ ? CURL_CSELECT_IN : 0) |
+              (events & LOOP_WRITE ? CURL_CSELECT_OUT : 0));
 }
 
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
@@ -451,16 +463,13 @@ static int on_timer(CURLM *multi, long timeout_ms, void *arg)
 
 static void timer_fired(void *arg)
 {
-    struct http_client *client = arg;
-    int running;
-
-    curl_multi_socket_action(client->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-    finish_done(client);
+    drive(arg, CURL_SOCKET_TIMEOUT, 0);
 }
 
 static void start(struct http_call *call)
 {
     call->state = CALL_RUNNING;
+    call->client->started = true;
     OGEL_CHECK(curl_multi_add_handle(call->client->multi, call->easy) == CURLM_OK);
 }
 

@@ -97,7 +97,7 @@ static void send_message(struct node *node, const struct desired *message)
     body = json_dump_line(json);
     json_decref(json);
     node_url(node, "/v1/desired", url, sizeof url);
-    node->command = http_call(orchestrator->client,
+    node->command = http_call(node->cluster->client,
                               &(struct http_call_spec) {.method = "POST",
                                                         .url = url,
                                                         .token = orchestrator->peer_token,

@@ -94,7 +94,20 @@ void cluster_changed(struct cluster *cluster)
     if (cluster->round_due)
         return;
     cluster->round_due = true;
-    loop_post(cluster->orchestrator->loop, round_posted, cluster);
+    if (!cluster->held)
+        loop_post(cluster->orchestrator->loop, round_posted, cluster);
+}
+
+void cluster_hold(struct cluster *cluster)
+{
+    cluster->held = true;
+}
+
+void cluster_release(struct cluster *cluster)
+{
+    cluster->held = false;
+    if (cluster->round_due)
+        round_run(cluster);
 }
 
 struct cluster *orchestrator_cluster(struct orchestrator *orchestrator, const char *name)

@@ -65,6 +65,8 @@ struct cluster {
     struct history *history;
     struct loop_timer *timer;
     bool round_due;                     /* a round is queued; many changes make one */
+    bool held;                          /* by whoever runs it then */
+    struct http_client *client;         /* shared with some other clusters */
     struct requests *requests;
     struct topology *topology;
     struct watches *watches;            /* on the topology */
@@ -79,7 +81,6 @@ extern const char *const part_names[PART_COUNT];
 
 struct orchestrator {
     struct loop *loop;
-    struct http_client *client;
     struct http_server *server;
     struct resolver *resolver;
     struct redis *redis;                /* NULL: not configured */
@@ -96,6 +97,9 @@ struct orchestrator {
 
 /* cluster.c. A round is run soon (never within this call): views are filled, decide() is called, the plan carried out. */
 void cluster_changed(struct cluster *cluster);
+/* For what comes out of the loop itself: changes between the two make one round, and it is run by cluster_release(). */
+void cluster_hold(struct cluster *cluster);
+void cluster_release(struct cluster *cluster);
 struct cluster *orchestrator_cluster(struct orchestrator *orchestrator, const char *name);
 struct node *cluster_node(struct cluster *cluster, const char *id);     /* NULL: no such node */
 

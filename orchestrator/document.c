@@ -158,7 +158,7 @@ struct document_call *document_change(struct cluster *cluster, const json_t *cha
     json_decref(json);
     node_url(node, "/v1/document", url, sizeof url);
     call = call_new(cluster, fn, arg);
-    call->call = http_call(cluster->orchestrator->client,
+    call->call = http_call(cluster->client,
                            &(struct http_call_spec){.method = "POST",
                                                     .url = url,
                                                     .token = cluster->orchestrator->peer_token,
@@ -191,7 +191,7 @@ struct document_call *document_fetch(struct cluster *cluster, document_fn *fn, v
     }
     node_url(best, "/v1/document", url, sizeof url);
     call = call_new(cluster, fn, arg);
-    call->call = http_call(cluster->orchestrator->client,
+    call->call = http_call(cluster->client,
                            &(struct http_call_spec){.url = url,
                                                     .token = cluster->orchestrator->peer_token,
                                                     .timeout_ms = CALL_TIMEOUT_MS},

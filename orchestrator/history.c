@@ -241,7 +241,7 @@ static void keep_at_agents(struct cluster *cluster, const char *who, const char 
         if (!cluster->nodes[slot].view.reachable)
             continue;
         node_url(&cluster->nodes[slot], "/v1/events", url, sizeof url);
-        (void)http_call(cluster->orchestrator->client,
+        (void)http_call(cluster->client,
                         &(struct http_call_spec){.method = "POST",
                                                  .url = url,
                                                  .token = cluster->orchestrator->peer_token,

@@ -22,7 +22,7 @@
 #include "orchestrator/options.h"
 #include "orchestrator/shell.h"
 
-enum { LOG_QUEUE_BYTES = 1 << 20, LOG_STOP_MS = 1000, EXIT_CONFIG = 2 };
+enum { LOG_QUEUE_BYTES = 1 << 20, LOG_STOP_MS = 1000, EXIT_CONFIG = 2, CLUSTERS_PER_CLIENT = 16 };
 
 static const char summary[] = "supervises PostgreSQL clusters of three nodes and fails them over";
 static const char description[] =
@@ -137,12 +137,25 @@ static void on_reload(void *arg)
         log_event(LOG_LEVEL_INFO, "reloaded", NULL);
 }
 
+/* With each call libcurl walks through all connections that it keeps: those of hundreds of clusters are not kept in one
+ * place. */
+static int make_clients(struct orchestrator *o, struct err *err)
+{
+    for (uint32_t i = 0; i < o->cluster_count; i++) {
+        struct cluster *first = &o->clusters[i - i % CLUSTERS_PER_CLIENT];
+
+        if (first == &o->clusters[i] && http_client_new(&first->client, o->loop, o->resolver, err))
+            return -1;
+        o->clusters[i].client = first->client;
+    }
+    return 0;
+}
+
 static int start(struct daemon *daemon, struct err *err)
 {
     struct orchestrator *o = &daemon->orchestrator;
 
-    if (loop_new(&o->loop, err) || resolver_new(&o->resolver, 0, err) ||
-        http_client_new(&o->client, o->loop, o->resolver, err))
+    if (loop_new(&o->loop, err) || resolver_new(&o->resolver, 0, err))
         return -1;
     daemon->signals[0] = loop_signal_new(o->loop, SIGTERM, on_stop, daemon);
     daemon->signals[1] = loop_signal_new(o->loop, SIGINT, on_stop, daemon);
@@ -152,6 +165,8 @@ static int start(struct daemon *daemon, struct err *err)
     for (uint32_t i = 0; i < o->cluster_count; i++)
         cluster_fill(o, &o->clusters[i], &o->options->clusters[i]);
     apply_timeouts(o);
+    if (make_clients(o, err))
+        return -1;
     if (api_start(o, err) || redis_publish_start(o, err))
         return -1;
     for (uint32_t i = 0; i < o->cluster_count; i++)
@@ -173,10 +188,11 @@ static void stop(struct daemon *daemon)
         history_free(o->clusters[i].history);
         topology_free(&o->clusters[i]);
     }
+    for (uint32_t i = 0; i < o->cluster_count; i += CLUSTERS_PER_CLIENT)
+        http_client_free(o->clusters[i].client);
     free(o->clusters);
     for (size_t i = 0; i < OGEL_ARRAY_LEN(daemon->signals); i++)
         loop_signal_free(daemon->signals[i]);
-    http_client_free(o->client);
     resolver_free(o->resolver);
     loop_free(o->loop);
     secret_wipe(o->peer_token, sizeof o->peer_token);

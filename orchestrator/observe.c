@@ -205,7 +205,7 @@ static void events_start(struct node *node)
     node->events_wanted = false;
     snprintf(path, sizeof path, "/v1/events?since=%llu", (unsigned long long) node->events_since);
     node_url(node, path, url, sizeof url);
-    node->events_call = http_call(node->cluster->orchestrator->client,
+    node->events_call = http_call(node->cluster->client,
                                   &(struct http_call_spec) {.url = url,
                                                             .token = node->cluster->orchestrator->peer_token,
                                                             .timeout_ms = EVENTS_CALL_MS},
@@ -241,12 +241,14 @@ static void poll_done(const struct http_result *result, void *arg)
     struct node *node = arg;
 
     node->poll = NULL;
-    if (take_answer(node, result)) {
+    cluster_hold(node->cluster);
+    if (take_answer(node, result) == 0) {
+        events_start(node);
+        poll_start(node);
+    } else {
         loop_timer_start(node->retry, result->outcome == HTTP_CALL_OK ? POLL_WAIT_MS : RETRY_MS);
-        return;
     }
-    events_start(node);
-    poll_start(node);
+    cluster_release(node->cluster);
 }
 
 static void poll_start(struct node *node)
@@ -260,7 +262,7 @@ static void poll_start(struct node *node)
              failing ? 0 : POLL_WAIT_MS);
     node_url(node, path, url, sizeof url);
     append_relay(node, url, sizeof url);
-    node->poll = http_call(node->cluster->orchestrator->client,
+    node->poll = http_call(node->cluster->client,
                            &(struct http_call_spec) {.url = url,
                                                      .token = node->cluster->orchestrator->peer_token,
                                                      .timeout_ms = failing ? RETRY_CALL_MS

@@ -25,13 +25,13 @@
 #include "base/secret.h"
 #include "tests/bench/fake_agents.h"
 
-enum { TICK_MS = 10, SAMPLES_MAX = 1 << 20 };
+enum { TICK_MS = 1, SAMPLES_MAX = 1 << 20 };
 
 struct program {
     struct fakes fakes;
     struct http_server *control;
     struct loop_timer *tick, *kill, *flap;
-    int64_t lag_ms, kill_ms, flap_ms;
+    int64_t lag_ms, flap_ms;
     const char *token_file;
     uint32_t count;
 };
@@ -79,27 +79,12 @@ static void on_flap(void *arg)
 
 /* --- what was measured --- */
 
-static int compare(const void *a, const void *b)
+static json_t *list(const uint32_t *samples, size_t n)
 {
-    uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
+    json_t *json = json_array();
 
-    return left < right ? -1 : left > right;
-}
-
-static json_t *distribution(const uint32_t *samples, size_t n)
-{
-    uint32_t *sorted = xcalloc(n + 1, sizeof(*sorted));
-    json_t *json;
-
-    memcpy(sorted, samples, n * sizeof(*sorted));
-    qsort(sorted, n, sizeof(*sorted), compare);
-    json = json_pack("{s:I}", "count", (json_int_t)n);
-    if (n > 0) {
-        json_object_set_new(json, "median_us", json_integer(sorted[n / 2]));
-        json_object_set_new(json, "p99_us", json_integer(sorted[(n - 1) * 99 / 100]));
-        json_object_set_new(json, "max_us", json_integer(sorted[n - 1]));
-    }
-    free(sorted);
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(json, json_integer(samples[i]));
     return json;
 }
 
@@ -114,8 +99,8 @@ static json_t *stats(const struct fakes *fakes)
                      (json_int_t)fakes->kills_skipped, "flaps", (json_int_t)fakes->flaps, "polls",
                      (json_int_t)fakes->polls, "reports", (json_int_t)fakes->reports, "messages",
                      (json_int_t)fakes->messages, "refusals", (json_int_t)fakes->refusals,
-                     "detection", distribution(fakes->detection_us, fakes->n_detected), "granted",
-                     distribution(fakes->granted_us, fakes->n_granted));
+                     "detection_us", list(fakes->detection_us, fakes->n_detected), "granted_us",
+                     list(fakes->granted_us, fakes->n_granted));
 }
 
 /* --- the control port --- */
@@ -264,7 +249,7 @@ static void input_ended(int fd, unsigned events, void *arg)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: fake_agents -n CLUSTERS -t TOKENFILE [-l MS] [-k MS] [-f MS]\n");
+    fprintf(stderr, "usage: fake_agents -n CLUSTERS -t TOKENFILE [-b FIRST] [-l MS] [-f MS]\n");
     exit(64);
 }
 
@@ -272,12 +257,12 @@ static void read_arguments(struct program *program, int argc, char **argv)
 {
     int option;
 
-    while ((option = getopt(argc, argv, "n:t:l:k:f:")) != -1) {
+    while ((option = getopt(argc, argv, "n:t:b:l:f:")) != -1) {
         switch (option) {
         case 'n': program->count = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 't': program->token_file = optarg; break;
         case 'l': program->lag_ms = strtoll(optarg, NULL, 10); break;
-        case 'k': program->kill_ms = strtoll(optarg, NULL, 10); break;
+        case 'b': program->fakes.first = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'f': program->flap_ms = strtoll(optarg, NULL, 10); break;
         default: usage();
         }
@@ -313,8 +298,6 @@ static int start(struct program *program, struct err *err)
     program->flap = loop_timer_new(fakes->loop, on_flap, program);
     if (program->lag_ms > 0)
         loop_timer_repeat(program->tick, TICK_MS);
-    if (program->kill_ms > 0)
-        loop_timer_repeat(program->kill, program->kill_ms);
     if (program->flap_ms > 0)
         loop_timer_repeat(program->flap, program->flap_ms);
     return 0;

@@ -63,8 +63,8 @@ struct fakes {
     struct loop *loop;
     char token[257];
     struct fake_cluster *clusters;
-    uint32_t count;
-    uint32_t next_lag; /* clusters take turns */
+    uint32_t count, first; /* and the number in the first one's name */
+    uint32_t next_lag;     /* clusters take turns */
     /* of each death that was answered, until the first promise request and until the grant */
     uint32_t *detection_us, *granted_us;
     size_t n_detected, n_granted, room;

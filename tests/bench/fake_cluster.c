@@ -615,7 +615,7 @@ static int cluster_start(struct fakes *fakes, uint32_t number, struct err *err)
     struct cluster_id id;
 
     cluster->fakes = fakes;
-    snprintf(cluster->name, sizeof(cluster->name), "c%u", number);
+    snprintf(cluster->name, sizeof(cluster->name), "c%u", fakes->first + number);
     rand_bytes(id.bytes, sizeof(id.bytes));
     for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
         struct fake_node *node = &cluster->nodes[slot];

@@ -6,6 +6,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 
 import yaml
 
@@ -13,14 +14,12 @@ import harness
 import procs
 
 
-class Fakes:
-    """fake_agents, for as long as the context lasts. options: -l, -k, -f of the program, in milliseconds."""
+class Program:
+    """One fake_agents. options: -b, -l, -f of the program."""
 
-    def __init__(self, root, count, **options):
-        self.root, self.token, self.last = procs.make_dir(root, 0o755), secrets.token_hex(16), None
-        argv = [harness.tool("tests/bench/fake_agents"), "-n", str(count),
-                "-t", procs.write_file(os.path.join(self.root, "token"), self.token + "\n")]
-        argv += [x for name, ms in options.items() if ms for x in ("-" + name, str(ms))]
+    def __init__(self, root, token_file, count, **options):
+        argv = [harness.tool("tests/bench/fake_agents"), "-n", str(count), "-t", token_file]
+        argv += [x for name, value in options.items() if value for x in ("-" + name, str(value))]
         self.popen = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                       start_new_session=True, **procs.as_postgres())
         line = self.popen.stdout.readline()
@@ -29,47 +28,85 @@ class Fakes:
         hello = json.loads(line)
         self.control, self.clusters = hello["control"], hello["clusters"]
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
+    def close(self):
+        """Exit status; it is a bug of the simulation if that is not 0."""
         self.popen.stdin.close()
         try:
-            line = self.popen.stdout.readline()
-            self.last = json.loads(line) if line else None
-            self.status = self.popen.wait(10 * procs.SLOW)
+            self.popen.stdout.read()
+            return self.popen.wait(10 * procs.SLOW)
         finally:
             self.popen.kill()
             self.popen.wait()
             self.popen.stdout.close()
 
-    def ask(self, method, path):
+    def ask(self, token, method, path):
         conn = http.client.HTTPConnection("127.0.0.1", self.control, timeout=10 * procs.SLOW)
-        conn.request(method, path, headers={"Authorization": "Bearer " + self.token})
+        conn.request(method, path, headers={"Authorization": "Bearer " + token})
         reply = conn.getresponse()
         body = reply.read()
         conn.close()
         assert reply.status in (200, 204), f"{method} {path}: {reply.status} {body}"
         return json.loads(body) if body else None
 
+
+class Fakes:
+    """Clusters of simulated agents for as long as the context lasts, so many to a process, so that one that is busy
+    does not make the others look slow. lag_ms: how often their WAL grows; flap_ms: a follower leaves or comes back."""
+
+    def __init__(self, root, count, lag_ms=0, flap_ms=0, per_process=50):
+        self.root, self.token = procs.make_dir(root, 0o755), secrets.token_hex(16)
+        self.per_process, self.programs = per_process, []
+        token_file = procs.write_file(os.path.join(self.root, "token"), self.token + "\n")
+        try:
+            for first in range(0, count, per_process):
+                self.programs.append(Program(self.root, token_file, min(per_process, count - first), b=first,
+                                             l=lag_ms, f=flap_ms))
+        except BaseException:
+            self.close()
+            raise
+        self.clusters = [c for p in self.programs for c in p.clusters]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        done = [p.close() for p in self.programs]
+        assert not any(done), f"fake_agents: exit {done}"
+
+    def pids(self):
+        return [p.popen.pid for p in self.programs]
+
     def stats(self):
-        return self.ask("GET", "/stats")
+        total = {}
+        for program in self.programs:
+            for name, value in program.ask(self.token, "GET", "/stats").items():
+                total[name] = total[name] + value if name in total else value
+        return total
 
     def settled(self):
         return self.stats()["settled"] == len(self.clusters)
 
+    def _post(self, cluster, what):
+        program = self.programs[cluster // self.per_process]
+        program.ask(self.token, "POST", f"{what}cluster={cluster % self.per_process}")
+
     def kill(self, cluster=0):
-        self.ask("POST", f"/kill?cluster={cluster}")
+        self._post(cluster, "/kill?")
 
     def fault(self, kind, node=0, cluster=0, status=0):
-        self.ask("POST", f"/fault?cluster={cluster}&node={node}&kind={kind}&status={status}")
+        self._post(cluster, f"/fault?kind={kind}&status={status}&node={node}&")
 
     def serve(self, on, node=0, cluster=0):
-        self.ask("POST", f"/serve?cluster={cluster}&node={node}&on={int(on)}")
+        self._post(cluster, f"/serve?on={int(on)}&node={node}&")
 
     def measure(self, kill_ms):
-        """Forgets what was measured, and lets leaders die from now on."""
-        self.ask("POST", f"/start?kill_ms={kill_ms}")
+        """Forgets what was measured, and lets a leader die each so many milliseconds from now on (0: none)."""
+        for program in self.programs:
+            program.ask(self.token, "POST", f"/start?kill_ms={kill_ms * len(self.programs)}")
+            time.sleep(kill_ms / 1000)
 
 
 class Orchestrator:

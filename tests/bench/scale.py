@@ -15,16 +15,22 @@ from benchlib import progress
 from idle import cpu_s, pss_mib
 
 
+def times(samples):
+    ordered = sorted(samples)
+    return {"count": len(ordered), "median_us": ordered[len(ordered) // 2],
+            "p99_us": ordered[(len(ordered) - 1) * 99 // 100], "max_us": ordered[-1]}
+
+
 def run(root, count, seconds, kill_ms):
-    with fakes.Fakes(root, count, l=1000) as agents, fakes.Orchestrator(agents) as o:
+    with fakes.Fakes(root, count, lag_ms=1000) as agents, fakes.Orchestrator(agents) as o:
         procs.wait(agents.settled, 30, "every cluster is settled")
         time.sleep(2)       # what a start costs is not counted
         agents.measure(kill_ms)
-        cpu, agents_cpu, began = cpu_s(o.process.pid), cpu_s(agents.popen.pid), time.monotonic()
+        cpu, agents_cpu, began = cpu_s(o.process.pid), sum(map(cpu_s, agents.pids())), time.monotonic()
         time.sleep(seconds)
         took = time.monotonic() - began
         percent = 100 * (cpu_s(o.process.pid) - cpu) / took
-        agents_percent = 100 * (cpu_s(agents.popen.pid) - agents_cpu) / took
+        agents_percent = 100 * (sum(map(cpu_s, agents.pids())) - agents_cpu) / took
         stats, memory = agents.stats(), pss_mib(o.process.pid)
         agents.measure(0)
         procs.wait(agents.settled, 10, "every cluster is settled again")
@@ -32,7 +38,7 @@ def run(root, count, seconds, kill_ms):
             "agents_cpu_percent": round(agents_percent, 1), "pss_mib": round(memory, 1),
             "reports_per_s": round(stats["reports"] / took), "polls_per_s": round(stats["polls"] / took),
             "deaths": stats["kills"], "deaths_skipped": stats["kills_skipped"],
-            "detection": stats["detection"], "granted": stats["granted"], "refusals": stats["refusals"]}
+            "detection": times(stats["detection_us"]), "granted": times(stats["granted_us"]), "refusals": stats["refusals"]}
 
 
 def main():
