@@ -28,3 +28,14 @@ libogcli_a_SOURCES = \
 bin_PROGRAMS += ogelctl
 ogelctl_SOURCES = cli/main.c
 ogelctl_LDADD = libogcli.a libogproto.a libogbase.a $(BASE_LIBS)
+
+unit_tests += \
+	tests/unit/test_cli_args \
+	tests/unit/test_cli_commands \
+	tests/unit/test_cli_options \
+	tests/unit/test_cli_text
+tests_unit_test_cli_args_LDADD = libogcli.a $(LDADD)
+tests_unit_test_cli_commands_SOURCES = tests/unit/test_cli_commands.c tests/unit/cli_fixture.h
+tests_unit_test_cli_commands_LDADD = libogcli.a $(LDADD)
+tests_unit_test_cli_options_LDADD = libogcli.a $(LDADD)
+tests_unit_test_cli_text_LDADD = libogcli.a $(LDADD)

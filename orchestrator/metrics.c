@@ -275,7 +275,7 @@ static void print_process(FILE *out, const struct orchestrator *o)
                 "Answered requests by route and class of status.");
     for (int i = 0; i < ROUTES; i++)
         for (int class = 1; routes[i].pattern && class < 6; class ++) {
-            char text[8];
+            char text[16];
 
             snprintf(text, sizeof text, "%dxx", class);
             if (routes[i].by_class[class])
