@@ -99,18 +99,42 @@ enum store {
                        written, which takes ten times as long */
 };
 
+static bool write_whole(int fd, const struct text *text)
+{
+    ssize_t n = pwrite(fd, text->data, text->size, 0);
+
+    if (n >= 0 && (size_t)n != text->size)
+        errno = ENOSPC;
+    return n == (ssize_t)text->size;
+}
+
+/* On a full disk: into the block that the old content has. A server that reads it in this very
+ * moment keeps its settings and is told to read it again right after. */
+static int replace_inside(const char *path, const struct text *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    int rc = 0;
+
+    if (fd < 0 || !write_whole(fd, text) || ftruncate(fd, (off_t)text->size) != 0)
+        rc = err_set_errno(text->err, errno, "cannot write %s", path);
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
 static int replace_volatile(const char *path, const struct text *text)
 {
     char *tmp = xasprintf("%s.tmp", path);
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    int rc = -1;
+    int rc = 0;
 
-    if (fd < 0 || write(fd, text->data, text->size) != (ssize_t)text->size) {
-        err_set_errno(text->err, errno, "cannot write %s", tmp);
-    } else if (rename(tmp, path) != 0) {
-        err_set_errno(text->err, errno, "cannot rename %s", tmp);
-    } else {
-        rc = 0;
+    if (fd < 0 || !write_whole(fd, text) || rename(tmp, path) != 0) {
+        bool full = errno == ENOSPC || errno == EDQUOT;
+
+        rc = err_set_errno(text->err, errno, "cannot write %s", tmp);
+        unlink(tmp);
+        if (full)
+            rc = replace_inside(path, text);
     }
     if (fd >= 0)
         close(fd);
@@ -124,7 +148,7 @@ static bool overwrite(const char *path, const struct text *text)
     int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
     struct stat st;
     bool done = fd >= 0 && fstat(fd, &st) == 0 && st.st_size == (off_t)text->size &&
-                pwrite(fd, text->data, text->size, 0) == (ssize_t)text->size && fdatasync(fd) == 0;
+                write_whole(fd, text) && fdatasync(fd) == 0;
 
     if (fd >= 0)
         close(fd);
