@@ -71,6 +71,7 @@ struct cluster {
     struct topology *topology;
     struct watches *watches;            /* on the topology */
     uint32_t next_read;                 /* replicas take turns */
+    struct connect_replies *connect_replies;    /* of connect.c; NULL: none yet */
     uint64_t failovers_by_reason[REASON_COUNT];
     int64_t sign_ms, decided_ms, granted_ms;    /* of the election under way */
     struct prom_histogram durations[4];         /* enum part */

@@ -292,26 +292,84 @@ static json_t *lag(uint64_t value, uint64_t none)
     return value == none ? json_null() : json_integer((json_int_t)value);
 }
 
-static void answer(struct http_request *request, const struct wish *wish, int32_t slot)
+/* The body; the caller frees it. */
+static char *answer_text(const struct wish *wish, int32_t slot)
 {
     const struct topology *topology = wish->cluster->topology;
     const struct topology_node *node = &topology->nodes[slot];
     char uri[URI_SIZE], multi[URI_SIZE];
+    json_t *json;
+    char *text;
 
     write_uri(wish, slot, NULL, uri);
-    if (wish->uri) {
-        http_respond(request, 200, "text/plain; charset=utf-8", uri, strlen(uri));
+    if (wish->uri)
+        return xstrdup(uri);
+    write_uri(wish, NODE_NONE, wish->write ? "read-write" : "prefer-standby", multi);
+    json = json_pack(
+        "{s:s,s:s,s:s,s:s,s:i,s:s,s:s,s:I,s:o,s:o,s:o}", "cluster", wish->cluster->name, "node",
+        wish->cluster->nodes[slot].id, "role", slot == topology->leader ? "leader" : "replica",
+        "host", node->address.host, "port", node->address.port, "uri", uri, "multi_host_uri", multi,
+        "generation", (json_int_t)topology->generation, "lag_bytes",
+        lag(node->lag_bytes, UINT64_MAX), "lag_ms", lag(node->lag_ms, UINT32_MAX), "lsn",
+        json_lsn(node->replay_lsn));
+    text = json_dump_line(json);
+    json_decref(json);
+    return text;
+}
+
+static const char *answer_type(const struct wish *wish)
+{
+    return wish->uri ? "text/plain; charset=utf-8" : "application/json";
+}
+
+/* Most ask the same: their answer is made once for each state of the cluster, and then only sent. */
+struct connect_replies {
+    uint64_t revision; /* of the topology that they were made from */
+    struct http_reply *reply[2][2][NODE_COUNT];
+};
+
+void connect_forget(struct cluster *cluster)
+{
+    struct connect_replies *replies = cluster->connect_replies;
+
+    for (int i = 0; replies && i < 2 * 2 * NODE_COUNT; i++)
+        http_reply_free((&replies->reply[0][0][0])[i]);
+    free(replies);
+    cluster->connect_replies = NULL;
+}
+
+static struct http_reply *usual_reply(const struct wish *wish, int32_t slot)
+{
+    struct cluster *cluster = wish->cluster;
+    struct http_reply **place;
+
+    if (cluster->connect_replies &&
+        cluster->connect_replies->revision != cluster->topology->revision)
+        connect_forget(cluster);
+    if (!cluster->connect_replies) {
+        cluster->connect_replies = xcalloc(1, sizeof *cluster->connect_replies);
+        cluster->connect_replies->revision = cluster->topology->revision;
+    }
+    place = &cluster->connect_replies->reply[wish->write][wish->uri][slot];
+    if (!*place) {
+        char *text = answer_text(wish, slot);
+
+        *place = http_reply_new(200, answer_type(wish), text, strlen(text));
+        free(text);
+    }
+    return *place;
+}
+
+static void answer(struct http_request *request, const struct wish *wish, int32_t slot)
+{
+    char *text;
+
+    if (!wish->user[0] && !wish->database[0]) {
+        http_respond_reply(request, usual_reply(wish, slot));
         return;
     }
-    write_uri(wish, NODE_NONE, wish->write ? "read-write" : "prefer-standby", multi);
-    http_respond_json(
-        request, 200,
-        json_pack("{s:s,s:s,s:s,s:s,s:i,s:s,s:s,s:I,s:o,s:o,s:o}", "cluster", wish->cluster->name,
-                  "node", wish->cluster->nodes[slot].id, "role",
-                  slot == topology->leader ? "leader" : "replica", "host", node->address.host,
-                  "port", node->address.port, "uri", uri, "multi_host_uri", multi, "generation",
-                  (json_int_t)topology->generation, "lag_bytes", lag(node->lag_bytes, UINT64_MAX),
-                  "lag_ms", lag(node->lag_ms, UINT32_MAX), "lsn", json_lsn(node->replay_lsn)));
+    text = answer_text(wish, slot);
+    http_respond_take(request, 200, answer_type(wish), text, strlen(text));
 }
 
 static void refuse(struct http_request *request, const struct wish *wish, const char *why)

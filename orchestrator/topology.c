@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "orchestrator/connect.h"
 #include "orchestrator/shell.h"
 
 struct topology_watch {
@@ -120,7 +121,11 @@ void topology_update(struct cluster *cluster)
     for (int32_t slot = 0; slot < NODE_COUNT; slot++)
         fill_node(cluster, slot, &fresh.nodes[slot]);
     changed = !same_shape(&fresh, cluster->topology);
-    fresh.version = cluster->topology->version + changed;
+    fresh.version = cluster->topology->version;
+    fresh.revision = cluster->topology->revision;
+    if (memcmp(&fresh, cluster->topology, sizeof fresh) != 0)
+        fresh.revision++;
+    fresh.version += changed;
     *cluster->topology = fresh;
     if (changed)
         redis_publish_topology(cluster);
@@ -136,6 +141,7 @@ void topology_new(struct cluster *cluster)
 
 void topology_free(struct cluster *cluster)
 {
+    connect_forget(cluster);
     free(cluster->topology);
     free(cluster->watches);
 }
