@@ -148,9 +148,7 @@ void api_wake(struct agent *agent)
     free(text);
 }
 
-/* --- report
- * ------------------------------------------------------------------------------------------------
- */
+/* --- report --- */
 
 /* relay=n2:7:120,n3:7:80 — an orchestrator heard 120 ms ago that n2 stood at generation 7. */
 static void take_relay(struct agent *agent, const struct http_request *request)
@@ -288,9 +286,7 @@ static void post_desired(struct http_request *request, void *arg)
     json_decref(body);
 }
 
-/* --- registration
- * ------------------------------------------------------------------------------------------------
- */
+/* --- registration --- */
 
 static void registration_over(struct http_request *request, enum http_wake why, void *arg)
 {
@@ -423,9 +419,7 @@ static void post_discard(struct http_request *request, void *arg)
     http_respond_json(request, 200, json_pack("{s:b}", "allowed", 1));
 }
 
-/* --- the table
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- the table --- */
 
 static const struct http_route fixed_routes[] = {
     {HTTP_GET, "/v1/report", HTTP_READ, get_report, NULL},

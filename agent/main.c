@@ -147,9 +147,7 @@ static int read_state(struct err *err)
     return 0;
 }
 
-/* --- signals
- * ------------------------------------------------------------------------------------------------
- */
+/* --- signals --- */
 
 static struct loop_timer *quit_timer;
 
@@ -286,9 +284,7 @@ static void on_child(void *arg)
     worker_run(agent.steps, reap_work, reap_done, NULL);
 }
 
-/* --- running
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- running --- */
 
 static void on_timer(void *arg)
 {

@@ -192,7 +192,7 @@ void observe_looked(struct agent *agent, struct look *look)
 
     in->looked = true;
     in->data_present = look->present;
-    in->data_foreign = look->foreign;
+    agent->looks_foreign = look->foreign;
     in->data_id = look->data_id;
     if (look->system_id != 0)
         agent->system_id = look->system_id;
@@ -214,9 +214,7 @@ void observe_looked(struct agent *agent, struct look *look)
         in->pg = PG_DOWN;
 }
 
-/* --- samples
- * -----------------------------------------------------------------------------------------------
- */
+/* --- samples --- */
 
 static bool older_machine(const struct agent *agent, const struct sample_sender *sender)
 {
@@ -317,9 +315,7 @@ static void take_probe(struct agent *agent, const struct sample *sample)
         agent->probe_failing_ms = sample->probe_began_ms;
 }
 
-/* --- lineage
- * -------------------------------------------------------------------------------------------------
- */
+/* --- lineage --- */
 
 struct lineage_run {
     struct agent *agent;
@@ -390,9 +386,7 @@ void observe_sample(const struct sample *sample, void *arg)
     agent_changed(agent);
 }
 
-/* --- children
- * --------------------------------------------------------------------------------------------------
- */
+/* --- children --- */
 
 struct finish_run {
     struct agent *agent;
@@ -497,9 +491,7 @@ void observe_child(struct agent *agent, const struct child_process *child)
     agent_changed(agent);
 }
 
-/* --- now and then
- * ------------------------------------------------------------------------------------------------
- */
+/* --- now and then --- */
 
 struct beat {
     struct agent *agent;

@@ -462,9 +462,7 @@ void peers_ask_discard(struct agent *agent)
     free(body);
 }
 
-/* --- the document
- * --------------------------------------------------------------------------------------------------
- */
+/* --- the document --- */
 
 static void document_stored(struct agent *agent, int rc, const struct err *err, void *arg)
 {
@@ -511,9 +509,7 @@ void peers_fetch_document(struct agent *agent, int32_t slot)
         document_fetched, agent);
 }
 
-/* --- start and stop
- * -------------------------------------------------------------------------------------------------
- */
+/* --- start and stop --- */
 
 void peers_new(struct agent *agent)
 {

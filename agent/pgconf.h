@@ -9,10 +9,10 @@
  *   pg_hba.conf, pg_ident.conf
  *   passfile          the key: what the receiver authenticates with. Blank: no new receiver can.
  *
- * Files are replaced atomically and durably, and only when their content changes – except ogel.conf,
- * which failovers wait for: a crash of the machine may bring its old content back. Nobody starts
- * Postgres but the agent, and each start writes it anew; what must hold by itself then is the key.
- * postgresql.auto.conf overrides all of them: see pgdata_auto_conf_strip().
+ * Files are replaced atomically and durably, and only when their content changes – except
+ * ogel.conf, which failovers wait for: a crash of the machine may bring its old content back.
+ * Nobody starts Postgres but the agent, and each start writes it anew; what must hold by itself
+ * then is the key. postgresql.auto.conf overrides all of them: see pgdata_auto_conf_strip().
  */
 #ifndef OGEL_AGENT_PGCONF_H
 #define OGEL_AGENT_PGCONF_H
@@ -49,6 +49,7 @@ struct pgconf {
     uint16_t port;
     const struct pgconf_setting *settings; /* the document's; refused ones are left out */
     size_t setting_count;
+    const uint32_t *at_least; /* of pgdata_need_names: what a standby must have; NULL: not known */
     const char *const *hba; /* the document's; refused ones are left out */
     size_t hba_count;
 

@@ -2,10 +2,10 @@
 
 #include "protocol/order.h"
 
-/* --- complete data ------------------------------------------------------------------------------------------------ */
+/* --- complete data --- */
 
-/* After a clone or rewind: complete once it has flushed past an insert LSN that the leader of this very generation
- * reported after it attached. */
+/* After a clone or rewind: complete once it has flushed past an insert LSN that the leader of this
+ * very generation reported after it attached. */
 static bool become_complete(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
@@ -18,7 +18,8 @@ static bool become_complete(const struct inputs *in, struct step *step)
         if (!leader || in->peers[d->leader.node].asked_ms <= in->replication_since_ms ||
             in->peers[d->leader.node].asked_ms <= in->child_ended_ms)
             return choose_wait(step, AGENT_REASON_TARGET, WAKE_SOON_MS);
-        next.complete_target = (struct position) {.timeline = d->promise.generation, .lsn = leader->write_lsn};
+        next.complete_target = (struct position){.timeline = d->promise.generation,
+                                                 .lsn = leader->write_lsn};
         return choose_persist(step, &next, AGENT_REASON_TARGET);
     }
     if (position_compare(in->flushed, d->complete_target) < 0)
@@ -26,7 +27,7 @@ static bool become_complete(const struct inputs *in, struct step *step)
     next.complete = true;
     next.rewound = next.whole_before_rewind = next.marker_done = false;
     next.marker = MARKER_NONE;
-    next.complete_target = next.fork = (struct position) {0};
+    next.complete_target = next.fork = (struct position){0};
     next.birth_ended = true;
     return choose_persist(step, &next, AGENT_REASON_COMPLETE);
 }
@@ -37,9 +38,10 @@ static bool rewind_due(const struct inputs *in)
     return in->due && in->durable->rewind_tried == in->durable->promise.generation;
 }
 
-/* --- children ----------------------------------------------------------------------------------------------------- */
+/* --- children --- */
 
-/* What a clone or rewind came to is recorded in every role: a rewound node may be needed for an election. */
+/* What a clone or rewind came to is recorded in every role: a rewound node may be needed for an
+ * election. */
 bool child_results(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
@@ -83,7 +85,7 @@ static bool clone(const struct inputs *in, struct step *step)
         next.marker = MARKER_CLONE;
         next.marker_done = next.complete = next.rewound = next.whole_before_rewind = false;
         next.data_id = in->nonce;
-        next.floor = next.fork = next.complete_target = (struct position) {0};
+        next.floor = next.fork = next.complete_target = (struct position){0};
         return choose_persist(step, &next, AGENT_REASON_CLONE_MARK);
     }
     if (is_running(in))
@@ -94,7 +96,8 @@ static bool clone(const struct inputs *in, struct step *step)
     return choose(step, STEP_CLONE, AGENT_REASON_CLONE);
 }
 
-/* Tried once per need: the marker is durable before it begins, and after a restart a marked one is not begun again. */
+/* Tried once per need: the marker is durable before it begins, and after a restart a marked one is
+ * not begun again. */
 static bool rewind_to_leader(const struct inputs *in, struct step *step, struct position fork)
 {
     const struct durable *d = in->durable;
@@ -112,13 +115,13 @@ static bool rewind_to_leader(const struct inputs *in, struct step *step, struct 
     next.data_id = in->nonce;
     next.whole_before_rewind = d->complete || d->rewound;
     next.complete = next.rewound = false;
-    next.complete_target = (struct position) {0};
+    next.complete_target = (struct position){0};
     next.fork = next.floor = fork;
     next.rewind_tried = d->promise.generation;
     return choose_persist(step, &next, AGENT_REASON_REWIND_MARK);
 }
 
-/* --- attaching ---------------------------------------------------------------------------------------------------- */
+/* --- attaching --- */
 
 static bool attach(const struct inputs *in, struct step *step)
 {
@@ -136,8 +139,8 @@ static bool attach(const struct inputs *in, struct step *step)
     return replication_ensure(in, step, &want, reason);
 }
 
-/* Right after a promotion a leader may still tell the history it had before: without its own timeline, and so without
- * the fork. */
+/* Right after a promotion a leader may still tell the history it had before: without its own
+ * timeline, and so without the fork. */
 static bool history_is_told(const struct report *leader)
 {
     const struct lineage *lineage = &leader->lineage;
@@ -169,8 +172,7 @@ static bool join(const struct inputs *in, struct step *step)
         if (d->rewind_tried == d->promise.generation || d->marker == MARKER_CLONE)
             return clone(in, step);
         return rewind_to_leader(in, step, fork);
-    default:
-        return clone(in, step);
+    default: return clone(in, step);
     }
 }
 
@@ -187,7 +189,8 @@ static bool follower_job(const struct inputs *in, struct step *step)
             return choose_stop(in, step, AGENT_REASON_JOB_RESTART);
         return in->pg == PG_UP && choose_persist(step, &next, AGENT_REASON_JOB_DONE);
     }
-    /* reinit: a clone that began after the job did; complete or not, the old data is gone by then */
+    /* reinit: a clone that began after the job did; complete or not, the old data is gone by then
+     */
     if (d->complete || d->rewound)
         return clone(in, step);
     if (d->marker_done)
@@ -195,7 +198,8 @@ static bool follower_job(const struct inputs *in, struct step *step)
     return false;
 }
 
-/* Attached in this generation: keep it running, make it complete, keep its name and access rules right. */
+/* Attached in this generation: keep it running, make it complete, keep its name and access rules
+ * right. */
 static bool stay_attached(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
@@ -248,7 +252,7 @@ bool role_follower(const struct inputs *in, struct step *step)
 
         if (fence(in, step))
             return true;
-        if (!is_running(in))
+        if (!is_running(in) && d->complete)
             return choose_start(in, step, &locked, AGENT_REASON_OPERATOR_FENCE);
         return choose_wait(step, AGENT_REASON_OPERATOR_FENCE, WAKE_MS);
     }

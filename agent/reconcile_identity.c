@@ -2,7 +2,8 @@
 
 #include "protocol/order.h"
 
-/* A later life of this node: everything that rested on the lost or swapped state is void, the promise is not. */
+/* A later life of this node: everything that rested on the lost or swapped state is void, the
+ * promise is not. */
 static void become_new(const struct inputs *in, struct durable *next, uint32_t number)
 {
     next->incarnations[next->node].number = number;
@@ -15,9 +16,9 @@ static void become_new(const struct inputs *in, struct durable *next, uint32_t n
     next->marker_done = false;
     next->data_id = 0;
     next->role = ROLE_NONE;
-    next->grant = (struct grant) {0};
-    next->leader = (struct leadership) {.node = NODE_NONE};
-    next->floor = next->fork = next->complete_target = (struct position) {0};
+    next->grant = (struct grant){0};
+    next->leader = (struct leadership){.node = NODE_NONE};
+    next->floor = next->fork = next->complete_target = (struct position){0};
 }
 
 static uint32_t max_number(uint32_t a, uint32_t b)
@@ -35,8 +36,9 @@ static bool learn_new_machine(const struct inputs *in, struct step *step)
     for (int32_t peer = 0; peer < NODE_COUNT; peer++) {
         const struct peer_input *p = &in->peers[peer];
 
-        if (peer == next.node || !p->known || !p->fresh || cluster_id_is_none(&p->report->cluster) ||
-            !p->report->birth_ended || p->report->node != peer || !p->report->registered)
+        if (peer == next.node || !p->known || !p->fresh ||
+            cluster_id_is_none(&p->report->cluster) || !p->report->birth_ended ||
+            p->report->node != peer || !p->report->registered)
             continue;
         if (found && !cluster_id_equal(&next.cluster, &p->report->cluster))
             continue;
@@ -74,8 +76,9 @@ static bool merge_incarnations(struct durable *next, const struct incarnation fr
     return changed;
 }
 
-/* Knowledge that only grows: incarnations, voided ones, the end of birth. Durable before anything rests on it. A machine's
- * own slot is never overwritten: that another took its place shows in superseded(). */
+/* Knowledge that only grows: incarnations, voided ones, the end of birth. Durable before anything
+ * rests on it. A machine's own slot is never overwritten: that another took its place shows in
+ * superseded(). */
 bool identity_learn(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
@@ -176,7 +179,8 @@ bool identity_register(const struct inputs *in, struct step *step)
     return choose(step, STEP_REGISTER, AGENT_REASON_REGISTER);
 }
 
-/* Is the data directory the one that this promise speaks of, and does it still hold what it is known to have held? */
+/* Is the data directory the one that this promise speaks of, and does it still hold what it is
+ * known to have held? */
 bool identity_check_data(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
@@ -195,8 +199,9 @@ bool identity_check_data(const struct inputs *in, struct step *step)
     return false;
 }
 
-/* A peer's new incarnation: durable first; if this node leads, the old name is out of N and its walsenders are gone; only
- * then the answer. In any state the access rules forget the old incarnation's role. */
+/* A peer's new incarnation: durable first; if this node leads, the old name is out of N and its
+ * walsenders are gone; only then the answer. In any state the access rules forget the old
+ * incarnation's role. */
 bool identity_admit_peer(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
@@ -241,23 +246,24 @@ static void take_birth(const struct inputs *in, struct durable *next)
         next->complete = next->rewound = next->marker_done = false;
         next->marker = MARKER_CLONE;
         next->data_id = in->nonce;
-        next->floor = (struct position) {0};
+        next->floor = (struct position){0};
     }
     if (next->incarnations[next->node].number == 0)
-        next->incarnations[next->node] = (struct incarnation) {.number = 1, .nonce = in->nonce};
+        next->incarnations[next->node] = (struct incarnation){.number = 1, .nonce = in->nonce};
 }
 
 static void take_grant(const struct desired *m, struct durable *next)
 {
-    /* only data known to be complete may lead (I5), or the first leader of a birth that has not ended */
+    /* only data known to be complete may lead (I5), or the first leader of a birth that has not
+     * ended */
     bool born = next->birth_promised && !next->birth_ended && next->birth_leader == next->node;
 
     if (next->grant.generation == m->generation || (!next->complete && !born))
         return;
-    next->grant = (struct grant) {.generation = m->generation,
-                                  .proposer = m->proposer,
-                                  .incarnation = next->incarnations[next->node],
-                                  .spent = false};
+    next->grant = (struct grant){.generation = m->generation,
+                                 .proposer = m->proposer,
+                                 .incarnation = next->incarnations[next->node],
+                                 .spent = false};
     next->leader = m->leader;
     next->role = ROLE_LEADER;
     next->planned = false;
@@ -266,13 +272,14 @@ static void take_grant(const struct desired *m, struct durable *next)
 static enum agent_reason take_role(const struct inputs *in, struct durable *next, bool promise)
 {
     const struct desired *m = in->message;
-    bool known = next->leader.generation == next->promise.generation && next->leader.generation != 0;
+    bool known = next->leader.generation == next->promise.generation &&
+                 next->leader.generation != 0;
 
     switch (m->role) {
     case ROLE_FENCED:
         if (promise) {
-            next->promise = (struct promise) {.generation = m->generation, .proposer = m->proposer};
-            next->leader = (struct leadership) {.node = NODE_NONE};
+            next->promise = (struct promise){.generation = m->generation, .proposer = m->proposer};
+            next->leader = (struct leadership){.node = NODE_NONE};
             next->role = ROLE_FENCED;
             next->planned = m->planned;
             if (m->birth)
@@ -282,22 +289,21 @@ static enum agent_reason take_role(const struct inputs *in, struct durable *next
         }
         /* else: a late copy of the promise request; the generation has its leader by now */
         return m->birth ? AGENT_REASON_BIRTH : AGENT_REASON_PROMISE;
-    case ROLE_LEADER:
-        take_grant(m, next);
-        return AGENT_REASON_GRANT;
+    case ROLE_LEADER: take_grant(m, next); return AGENT_REASON_GRANT;
     case ROLE_FOLLOWER:
         if (promise)
-            next->promise = (struct promise) {.generation = m->generation, .proposer = m->leader.proposer};
+            next->promise = (struct promise){.generation = m->generation,
+                                             .proposer = m->leader.proposer};
         next->leader = m->leader;
         next->role = ROLE_FOLLOWER;
         next->planned = false;
         return AGENT_REASON_ADOPT_FACT;
-    default:
-        return AGENT_REASON_WAIT;
+    default: return AGENT_REASON_WAIT;
     }
 }
 
-/* The last message, if it is to be obeyed: what it changes is made durable before anything is done about it. */
+/* The last message, if it is to be obeyed: what it changes is made durable before anything is done
+ * about it. */
 bool promise_admit(const struct inputs *in, struct step *step)
 {
     const struct desired *m = in->message;
@@ -325,7 +331,8 @@ bool promise_admit(const struct inputs *in, struct step *step)
         changed = true;
         reason = AGENT_REASON_JOB_ACCEPT;
     }
-    changed |= !promise_equal(next.promise, in->durable->promise) || next.role != in->durable->role ||
+    changed |= !promise_equal(next.promise, in->durable->promise) ||
+               next.role != in->durable->role ||
                !leadership_equal(&next.leader, &in->durable->leader) ||
                next.grant.generation != in->durable->grant.generation ||
                next.birth_promised != in->durable->birth_promised ||

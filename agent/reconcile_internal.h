@@ -1,7 +1,8 @@
 /*
  * Shared by the files that make up the agent's core (reconcile*.c); nobody else includes it.
  *
- * Each part returns true when it has chosen: a step, or (kind STEP_NONE) that there is nothing to do but wait.
+ * Each part returns true when it has chosen: a step, or (kind STEP_NONE) that there is nothing to
+ * do but wait.
  */
 #ifndef OGEL_AGENT_RECONCILE_INTERNAL_H
 #define OGEL_AGENT_RECONCILE_INTERNAL_H

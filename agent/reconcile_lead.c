@@ -14,8 +14,9 @@ static bool both_peers_higher(const struct inputs *in)
     return true;
 }
 
-/* Urgent: asked first, and by the shell also while another step hangs. A leader that cannot show that somebody still
- * stands with it stops, so that its clients do not wait on a quorum that has moved on. */
+/* Urgent: asked first, and by the shell also while another step hangs. A leader that cannot show
+ * that somebody still stands with it stops, so that its clients do not wait on a quorum that has
+ * moved on. */
 bool self_fence(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
@@ -64,7 +65,8 @@ static bool initialise(const struct inputs *in, struct step *step)
     return choose(step, STEP_INITDB, AGENT_REASON_INITDB);
 }
 
-/* From a grant to a promotion: names first, then the spent grant, then and only then the promotion. */
+/* From a grant to a promotion: names first, then the spent grant, then and only then the promotion.
+ */
 static bool take_lead(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
@@ -78,7 +80,8 @@ static bool take_lead(const struct inputs *in, struct step *step)
         return choose_stop(in, step, AGENT_REASON_STOP_LEADER);
     if (!is_running(in))
         return choose_start(in, step, &locked, AGENT_REASON_START_FENCED);
-    /* The names are only ever written once the fence was shown, and without the key no receiver comes back. */
+    /* The names are only ever written once the fence was shown, and without the key no receiver
+     * comes back. */
     if (!(in->replication_known && replication_equal(&in->replication, &names)) && fence(in, step))
         return true;
     if (!in->names_at_start)
@@ -105,8 +108,8 @@ static bool leader_job(const struct inputs *in, struct step *step)
     if (in->durable->job.kind == JOB_RESTART && !in->job_stopped)
         return choose_stop(in, step, AGENT_REASON_JOB_RESTART);
     next.job_state = in->durable->job.kind == JOB_RESTART ? JOB_DONE : JOB_FAILED;
-    return choose_persist(step, &next,
-                          next.job_state == JOB_DONE ? AGENT_REASON_JOB_DONE : AGENT_REASON_JOB_REFUSED);
+    return choose_persist(
+        step, &next, next.job_state == JOB_DONE ? AGENT_REASON_JOB_DONE : AGENT_REASON_JOB_REFUSED);
 }
 
 static bool keep_lead(const struct inputs *in, struct step *step)
@@ -124,13 +127,15 @@ static bool keep_lead(const struct inputs *in, struct step *step)
     return leader_job(in, step);
 }
 
-/* A spent grant is never used again: whatever stopped this leader, it stands for election like any other node. */
+/* A spent grant is never used again: whatever stopped this leader, it stands for election like any
+ * other node. */
 static bool led_before(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
     struct replication locked = replication_locked(d);
 
-    /* after a restart in between the placeholders are gone: the promotion would take another timeline id */
+    /* after a restart in between the placeholders are gone: the promotion would take another
+     * timeline id */
     if (in->due && in->pg == PG_UP && in->planted && in->names_shown)
         return choose(step, STEP_PROMOTE, AGENT_REASON_PROMOTE);
     if (!is_running(in)) {
@@ -140,7 +145,8 @@ static bool led_before(const struct inputs *in, struct step *step)
             return choose_wait(step, AGENT_REASON_WAIT_ELECTION, WAKE_SOON_MS);
         return choose_start(in, step, &locked, AGENT_REASON_START_FENCED);
     }
-    if (in->job_stopped && d->job_state == JOB_RUNNING && d->job.kind == JOB_RESTART && in->pg == PG_UP) {
+    if (in->job_stopped && d->job_state == JOB_RUNNING && d->job.kind == JOB_RESTART &&
+        in->pg == PG_UP) {
         struct durable next = *d;
 
         next.job_state = JOB_DONE;
@@ -161,10 +167,11 @@ bool role_leader(const struct inputs *in, struct step *step)
     return led_before(in, step);
 }
 
-bool discard_permitted(const struct inputs *in, int32_t node, uint32_t generation, int32_t outstanding)
+bool discard_permitted(const struct inputs *in, int32_t node, uint32_t generation,
+                       int32_t outstanding)
 {
     int32_t self = in->durable->node;
-    int32_t other = NODE_COUNT - self - node;   /* the slots add up to 0+1+2 */
+    int32_t other = NODE_COUNT - self - node; /* the slots add up to 0+1+2 */
     const struct report *report;
 
     if (node == self || node < 0 || node >= NODE_COUNT || !is_leader(in) ||

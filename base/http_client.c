@@ -407,8 +407,8 @@ static void finish_done(struct http_client *client)
     }
 }
 
-/* What callbacks start is sent at once; libcurl's timer would let it wait for the loop's next round.
- * Not what their callbacks start in turn: calls that fail at once could keep us here. */
+/* What callbacks start is sent at once; libcurl's timer would let it wait for the loop's next
+ * round. Not what their callbacks start in turn: calls that fail at once could keep us here. */
 static void drive(struct http_client *client, curl_socket_t fd, int mask)
 {
     int running;

@@ -7,7 +7,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* Best effort: a service manager that is not there must not matter. sd_notify(3) describes the protocol. */
+/* Best effort: a service manager that is not there must not matter. sd_notify(3) describes the
+ * protocol. */
 static void notify(const char *state)
 {
     const char *path = getenv("NOTIFY_SOCKET");
@@ -23,8 +24,8 @@ static void notify(const char *state)
     fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return;
-    (void) !sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *) &address,
-                   (socklen_t) (offsetof(struct sockaddr_un, sun_path) + length));
+    (void)!sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
+                  (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length));
     close(fd);
 }
 

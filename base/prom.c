@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <math.h>
 
-const double prom_latency_bounds[PROM_LATENCY_BOUNDS] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005,
-                                                         0.01,   0.05,    0.1,    0.5,   1,      5};
+const double prom_latency_bounds[PROM_LATENCY_BOUNDS] = {
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5};
 const double prom_duration_bounds[PROM_DURATION_BOUNDS] = {0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
                                                            1,    2,     5,    10,  30,   60};
 
@@ -36,7 +36,8 @@ static void print_value(FILE *out, const char *value)
     }
 }
 
-static void print_labels(FILE *out, const char *const *labels, const char *last_name, const char *last_value)
+static void print_labels(FILE *out, const char *const *labels, const char *last_name,
+                         const char *last_value)
 {
     const char *separator = "{";
 
@@ -57,7 +58,7 @@ static void print_labels(FILE *out, const char *const *labels, const char *last_
 static void print_number(FILE *out, double value)
 {
     if (value == floor(value) && fabs(value) < 9e15)
-        fprintf(out, " %" PRId64 "\n", (int64_t) value);
+        fprintf(out, " %" PRId64 "\n", (int64_t)value);
     else
         fprintf(out, " %.9g\n", value);
 }
@@ -82,12 +83,12 @@ void prom_histogram_print(FILE *out, const char *name, const char *const *labels
         below += histogram->buckets[i];
         fprintf(out, "%s_bucket", name);
         print_labels(out, labels, "le", bound);
-        print_number(out, (double) below);
+        print_number(out, (double)below);
     }
     fprintf(out, "%s_sum", name);
     print_labels(out, labels, NULL, NULL);
     print_number(out, histogram->sum);
     fprintf(out, "%s_count", name);
     print_labels(out, labels, NULL, NULL);
-    print_number(out, (double) histogram->count);
+    print_number(out, (double)histogram->count);
 }

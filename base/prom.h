@@ -25,7 +25,8 @@ enum { PROM_LATENCY_BOUNDS = 12, PROM_DURATION_BOUNDS = 12 };
 
 void prom_histogram_observe(struct prom_histogram *histogram, double value);
 
-/* # HELP and # TYPE; type is "gauge", "counter" or "histogram". Once for each name, before its samples. */
+/* # HELP and # TYPE; type is "gauge", "counter" or "histogram". Once for each name, before its
+ * samples. */
 void prom_family(FILE *out, const char *name, const char *type, const char *help);
 
 /* One sample. labels: pairs of name and value, NULL at the end; values are escaped here. */
@@ -36,6 +37,6 @@ void prom_histogram_print(FILE *out, const char *name, const char *const *labels
                           const struct prom_histogram *histogram);
 
 /* PROM_LABELS("cluster", name, "node", id) */
-#define PROM_LABELS(...) ((const char *const[]) {__VA_ARGS__, NULL})
+#define PROM_LABELS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 #endif

@@ -15,7 +15,7 @@
 
 enum {
     COMMAND_TIMEOUT_MS = 1000,
-    RESEND_MS = 200,            /* a message whose effect is not seen yet is sent again after so long */
+    RESEND_MS = 200, /* a message whose effect is not seen yet is sent again after so long */
     URL_SIZE = 512,
     ANSWER_DEPTH = 8,
 };
@@ -23,7 +23,8 @@ enum {
 /* A message is sent again and again; what came of it is logged once. */
 static bool rejected_anew(struct node *node, int status)
 {
-    bool anew = node->rejected.generation != node->sent.generation || node->rejected.status != status;
+    bool anew = node->rejected.generation != node->sent.generation ||
+                node->rejected.status != status;
 
     node->rejected.generation = node->sent.generation;
     node->rejected.status = status;
@@ -42,9 +43,9 @@ static int take_refusal(struct node *node, const char *body, size_t size)
     if (rc == 0) {
         if (rejected_anew(node, 409))
             log_event(LOG_LEVEL_WARNING, "message_refused", "{s:s,s:s,s:I,s:I,s:s?}", "cluster",
-                      node->cluster->name, "node", node->id, "generation", (json_int_t) node->sent.generation,
-                      "promised", (json_int_t) promise.generation, "verdict",
-                      json_string_value(json_object_get(json, "verdict")));
+                      node->cluster->name, "node", node->id, "generation",
+                      (json_int_t)node->sent.generation, "promised", (json_int_t)promise.generation,
+                      "verdict", json_string_value(json_object_get(json, "verdict")));
         node->view.refused_message = true;
         node->view.refused_with = promise;
         cluster_changed(node->cluster);
@@ -67,8 +68,8 @@ static void command_done(const struct http_result *result, void *arg)
         result->status < 400 || !rejected_anew(node, result->status))
         return;
     snprintf(body, sizeof body, "%s", result->body);
-    log_event(LOG_LEVEL_ERROR, "message_rejected", "{s:s,s:s,s:i,s:s}", "cluster", node->cluster->name, "node",
-              node->id, "status", result->status, "error", body);
+    log_event(LOG_LEVEL_ERROR, "message_rejected", "{s:s,s:s,s:i,s:s}", "cluster",
+              node->cluster->name, "node", node->id, "status", result->status, "error", body);
 }
 
 static bool same_message(const struct desired *a, const struct desired *b)
@@ -98,12 +99,12 @@ static void send_message(struct node *node, const struct desired *message)
     json_decref(json);
     node_url(node, "/v1/desired", url, sizeof url);
     node->command = http_call(node->cluster->client,
-                              &(struct http_call_spec) {.method = "POST",
-                                                        .url = url,
-                                                        .token = orchestrator->peer_token,
-                                                        .body = body,
-                                                        .body_size = strlen(body),
-                                                        .timeout_ms = COMMAND_TIMEOUT_MS},
+                              &(struct http_call_spec){.method = "POST",
+                                                       .url = url,
+                                                       .token = orchestrator->peer_token,
+                                                       .body = body,
+                                                       .body_size = strlen(body),
+                                                       .timeout_ms = COMMAND_TIMEOUT_MS},
                               command_done, node);
     free(body);
 }

@@ -16,7 +16,7 @@ static uint32_t age(int64_t now_ms, int64_t then_ms)
 
     if (then_ms == 0)
         return AGE_NEVER;
-    return ms > (int64_t) AGE_MAX ? AGE_MAX : ms < 0 ? 0 : (uint32_t) ms;
+    return ms > (int64_t)AGE_MAX ? AGE_MAX : ms < 0 ? 0 : (uint32_t)ms;
 }
 
 static uint32_t lasting(int64_t now_ms, int64_t since_ms)
@@ -31,14 +31,15 @@ static void fill_view(struct cluster *cluster, struct view *view)
     memset(view, 0, sizeof *view);
     view->now_ms = now_ms;
     view->proposer = cluster->orchestrator->proposer;
-    view->chance = (uint32_t) rand_u64();
+    view->chance = (uint32_t)rand_u64();
     view->options = cluster->options;
     view->memory = cluster->memory;
     for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
         struct node *node = &cluster->nodes[slot];
 
         node->view.report_age_ms = age(now_ms, node->reported_ms);
-        node->view.unreachable_ms = node->view.reachable ? 0 : lasting(now_ms, node->failing_since_ms);
+        node->view.unreachable_ms = node->view.reachable ? 0
+                                                         : lasting(now_ms, node->failing_since_ms);
         node->view.postgres_age_ms = age(now_ms, node->probed_ms);
         node->view.postgres_failing_ms = lasting(now_ms, node->postgres_failing_since_ms);
         view->nodes[slot] = node->view;
@@ -51,10 +52,10 @@ static void tell_events(struct cluster *cluster, const struct plan *plan)
     for (uint32_t i = 0; i < plan->event_count; i++) {
         const struct plan_event *event = &plan->events[i];
 
-        log_event(LOG_LEVEL_INFO, "decision", "{s:s,s:s,s:s?,s:I,s:s}", "cluster", cluster->name, "reason",
-                  reason_code(event->reason), "node",
+        log_event(LOG_LEVEL_INFO, "decision", "{s:s,s:s,s:s?,s:I,s:s}", "cluster", cluster->name,
+                  "reason", reason_code(event->reason), "node",
                   event->node >= 0 ? cluster->nodes[event->node].id : NULL, "generation",
-                  (json_int_t) event->generation, "text", reason_text(event->reason));
+                  (json_int_t)event->generation, "text", reason_text(event->reason));
         history_event(cluster, event);
     }
 }

@@ -322,7 +322,8 @@ static const char *answer_type(const struct wish *wish)
     return wish->uri ? "text/plain; charset=utf-8" : "application/json";
 }
 
-/* Most ask the same: their answer is made once for each state of the cluster, and then only sent. */
+/* Most ask the same: their answer is made once for each state of the cluster, and then only
+ * sent. */
 struct connect_replies {
     uint64_t revision; /* of the topology that they were made from */
     struct http_reply *reply[2][2][NODE_COUNT];

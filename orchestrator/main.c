@@ -137,8 +137,8 @@ static void on_reload(void *arg)
         log_event(LOG_LEVEL_INFO, "reloaded", NULL);
 }
 
-/* With each call libcurl walks through all connections that it keeps: those of hundreds of clusters are not kept in one
- * place. */
+/* With each call libcurl walks through all connections that it keeps: those of hundreds of clusters
+ * are not kept in one place. */
 static int make_clients(struct orchestrator *o, struct err *err)
 {
     for (uint32_t i = 0; i < o->cluster_count; i++) {

@@ -1,5 +1,6 @@
 /*
- * The orchestrator's configuration, one table (options.c); docs/ogel-orchestrator.yaml is printed from it.
+ * The orchestrator's configuration, one table (options.c); docs/ogel-orchestrator.yaml is printed
+ * from it.
  */
 #ifndef OGEL_ORCHESTRATOR_OPTIONS_H
 #define OGEL_ORCHESTRATOR_OPTIONS_H
@@ -8,13 +9,13 @@
 #include "orchestrator/decide.h"
 
 struct orchestrator_tokens {
-    char *read;                 /* file; NULL: no such token */
+    char *read; /* file; NULL: no such token */
     char *admin;
     char *peer;
 };
 
 struct orchestrator_redis {
-    struct units_address address;   /* port 0: no Redis */
+    struct units_address address; /* port 0: no Redis */
     char *password_file;
     int64_t database;
 };
@@ -26,13 +27,13 @@ struct node_options {
 
 struct cluster_options {
     char *name;
-    struct node_options nodes[NODE_COUNT];      /* ascending by id */
+    struct node_options nodes[NODE_COUNT]; /* ascending by id */
 };
 
 struct orchestrator_options {
     struct units_address listen;
     struct orchestrator_tokens tokens;
-    char *monitor_password;     /* file: password of ogel_monitor, for probes */
+    char *monitor_password; /* file: password of ogel_monitor, for probes */
     struct orchestrator_redis redis;
     int64_t failure_timeout_ms;
     int64_t election_timeout_ms;
@@ -49,7 +50,8 @@ struct orchestrator_options {
 extern const struct opt orchestrator_option_table[];
 
 /* Reads and checks FILE. On failure options holds nothing that must be freed. */
-OGEL_MUST_CHECK int orchestrator_options_load(const char *file, struct orchestrator_options *options,
+OGEL_MUST_CHECK int orchestrator_options_load(const char *file,
+                                              struct orchestrator_options *options,
                                               struct err *err);
 void orchestrator_options_release(struct orchestrator_options *options);
 

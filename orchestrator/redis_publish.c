@@ -1,4 +1,5 @@
-/* The topology in Redis, for applications that subscribe: a copy that may be lost at any moment and is written again. */
+/* The topology in Redis, for applications that subscribe: a copy that may be lost at any moment and
+ * is written again. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,13 +83,13 @@ int redis_publish_start(struct orchestrator *orchestrator, struct err *err)
     if (options->address.port == 0)
         return 0;
     if (redis_new(&orchestrator->redis, orchestrator->loop,
-                  &(struct redis_config) {.host = options->address.host,
-                                          .port = options->address.port,
-                                          .password_file = options->password_file,
-                                          .database = (int) options->database,
-                                          .resolver = orchestrator->resolver,
-                                          .on_state = redis_state,
-                                          .arg = orchestrator},
+                  &(struct redis_config){.host = options->address.host,
+                                         .port = options->address.port,
+                                         .password_file = options->password_file,
+                                         .database = (int)options->database,
+                                         .resolver = orchestrator->resolver,
+                                         .on_state = redis_state,
+                                         .arg = orchestrator},
                   err))
         return -1;
     orchestrator->redis_timer = loop_timer_new(orchestrator->loop, rewrite, orchestrator);

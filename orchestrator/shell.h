@@ -37,15 +37,16 @@ void redis_publish_stop(struct orchestrator *orchestrator);
 void redis_publish_topology(struct cluster *cluster);
 void redis_publish_event(struct cluster *cluster, const json_t *event);
 
-/* document.c. The callback gets an HTTP status, the agent's answer (borrowed, NULL if none) and, unless 200, a sentence.
- * It is called exactly once and never from within the call; not at all after document_forget(). NULL with err where it
- * cannot even be tried. */
+/* document.c. The callback gets an HTTP status, the agent's answer (borrowed, NULL if none) and,
+ * unless 200, a sentence. It is called exactly once and never from within the call; not at all
+ * after document_forget(). NULL with err where it cannot even be tried. */
 struct document_call;
 typedef void document_fn(int status, const json_t *answer, const char *detail, void *arg);
-struct document_call *document_change(struct cluster *cluster, const json_t *change, const char *who,
-                                      document_fn *fn, void *arg, struct err *err);
-struct document_call *document_fetch(struct cluster *cluster, document_fn *fn, void *arg, struct err *err);
-void document_forget(struct document_call *call);       /* the caller went away; a change goes on */
+struct document_call *document_change(struct cluster *cluster, const json_t *change,
+                                      const char *who, document_fn *fn, void *arg, struct err *err);
+struct document_call *document_fetch(struct cluster *cluster, document_fn *fn, void *arg,
+                                     struct err *err);
+void document_forget(struct document_call *call); /* the caller went away; a change goes on */
 
 /* api.c: the HTTP server of an orchestrator whose clusters have been started. */
 int api_start(struct orchestrator *orchestrator, struct err *err);

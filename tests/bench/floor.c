@@ -1,9 +1,11 @@
 /*
- * The bare floor of a failover: what PostgreSQL itself needs, with nothing to detect and nothing to prove.
+ * The bare floor of a failover: what PostgreSQL itself needs, with nothing to detect and nothing to
+ * prove.
  *
- * Given three servers, one leading with ANY 1 of both others: opens its connections, SIGKILLs the leader's postmaster,
- * detaches both standbys, promotes one, re-points the other, and times the first write that the new leader's
- * quorum acknowledges. One run for each start of the program; floor.py builds the servers and repeats it. Prints
+ * Given three servers, one leading with ANY 1 of both others: opens its connections, SIGKILLs the
+ * leader's postmaster, detaches both standbys, promotes one, re-points the other, and times the
+ * first write that the new leader's quorum acknowledges. One run for each start of the program;
+ * floor.py builds the servers and repeats it. Prints
  *
  *     {"detach_ms": …, "promote_ms": …, "total_ms": …}        each since the kill
  *
@@ -80,7 +82,7 @@ static void run(PGconn *const conn[], size_t n, const char *const sql[])
 int main(int argc, char **argv)
 {
     const struct timespec pause = {0, 200000};
-    PGconn *standby[2];     /* the one to promote, the other */
+    PGconn *standby[2]; /* the one to promote, the other */
     double killed, detached, promoted, written;
     char follow[1024];
 
@@ -93,8 +95,9 @@ int main(int argc, char **argv)
     killed = now_ms();
     if (kill((pid_t)atol(argv[1]), SIGKILL) != 0)
         die("kill", NULL);
-    run(standby, 2, (const char *const[]){"ALTER SYSTEM SET primary_conninfo = ''",
-                                          "ALTER SYSTEM SET primary_conninfo = ''"});
+    run(standby, 2,
+        (const char *const[]){"ALTER SYSTEM SET primary_conninfo = ''",
+                              "ALTER SYSTEM SET primary_conninfo = ''"});
     run(standby, 2, (const char *const[]){"SELECT pg_reload_conf()", "SELECT pg_reload_conf()"});
     for (int i = 0; i < 2; i++)
         while (!ask(standby[i], "SELECT NOT EXISTS (SELECT 1 FROM pg_stat_wal_receiver)"))

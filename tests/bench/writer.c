@@ -1,19 +1,20 @@
 /*
  * A load of writers that never repeats a value and remembers what the database acknowledged.
  *
- * Each writer inserts (writer, sequence) rows into one table, reconnects on any trouble and never sends a value twice, so
- * that afterwards "acknowledged, but not on the leader" can be decided row by row. One line per value goes to the file:
+ * Each writer inserts (writer, sequence) rows into one table, reconnects on any trouble and never
+ * sends a value twice, so that afterwards "acknowledged, but not on the leader" can be decided row
+ * by row. One line per value goes to the file:
  *
- *     <writer> <sequence> <sent, ns> <answered, ns> <A|W|E|U> <port or host that answered>
+ * <writer> <sequence> <sent, ns> <answered, ns> <A|W|E|U> <port or host that answered>
  *
- * A: acknowledged without warning. W: with a warning (a cancelled wait for the quorum). E: refused with an error, not
- * committed. U: the connection broke or was given up: unknown. Times are CLOCK_MONOTONIC, comparable with Python's
- * time.monotonic_ns() and another process's.
+ * A: acknowledged without warning. W: with a warning (a cancelled wait for the quorum). E: refused
+ * with an error, not committed. U: the connection broke or was given up: unknown. Times are
+ * CLOCK_MONOTONIC, comparable with Python's time.monotonic_ns() and another process's.
  *
- * Two ways to find the leader: --mode libpq is an ordinary application with a multi-host connection string and
- * target_session_attrs=read-write; --mode race tries every address at once, without blocking, whenever a write has
- * not been answered for --stall-ms: what a silent machine costs such a client is not hidden in connect_timeout, which
- * libpq 15 never lets be less than 2 s.
+ * Two ways to find the leader: --mode libpq is an ordinary application with a multi-host connection
+ * string and target_session_attrs=read-write; --mode race tries every address at once, without
+ * blocking, whenever a write has not been answered for --stall-ms: what a silent machine costs such
+ * a client is not hidden in connect_timeout, which libpq 15 never lets be less than 2 s.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -34,13 +35,17 @@ static struct {
     const char *hosts[HOSTS_MAX];
     const char *ports[HOSTS_MAX];
     int host_count;
-    const char *common;         /* dbname, user, ... of every conninfo */
+    const char *common; /* dbname, user, ... of every conninfo */
     const char *table;
     bool race;
     int writers, first_writer;
     int pause_ms, retry_ms, stall_ms, lane_ms;
     FILE *out;
-} opt = {.common = "", .table = "acknowledged", .writers = 1, .retry_ms = 2, .stall_ms = 200,
+} opt = {.common = "",
+         .table = "acknowledged",
+         .writers = 1,
+         .retry_ms = 2,
+         .stall_ms = 200,
          .lane_ms = 1000};
 
 static volatile sig_atomic_t stopping;
@@ -68,7 +73,7 @@ static void on_signal(int sig)
     stopping = 1;
 }
 
-/* ---- one value ------------------------------------------------------------------------------------ */
+/* --- one value -------------------------------------------------------------------------------- */
 
 struct value {
     int writer;
@@ -127,13 +132,13 @@ static char value_verdict(PGconn *conn, const struct value *v)
         if (PQresultStatus(res) == PGRES_COMMAND_OK)
             verdict = v->warned ? 'W' : 'A';
         else if (PQstatus(conn) == CONNECTION_OK && state != NULL && strncmp(state, "57", 2) != 0)
-            verdict = 'E';      /* 57P0x: the server went away, which says nothing about the commit */
+            verdict = 'E'; /* 57P0x: the server went away, which says nothing about the commit */
         PQclear(res);
     }
     return PQstatus(conn) == CONNECTION_OK || verdict == 'A' || verdict == 'W' ? verdict : 'U';
 }
 
-/* ---- an ordinary application ------------------------------------------------------------------------ */
+/* --- an ordinary application ------------------------------------------------------------------ */
 
 static void conninfo_of_all(char out[CONNINFO_SIZE])
 {
@@ -196,21 +201,21 @@ static void *libpq_writer(void *arg)
     return NULL;
 }
 
-/* ---- a client that tries every address at once ------------------------------------------------------ */
+/* --- a client that tries every address at once ------------------------------------------------ */
 
 enum lane_state { LANE_IDLE, LANE_CONNECTING, LANE_WRITING, LANE_ANSWERED };
 
 struct lane {
     enum lane_state state;
     PGconn *conn;
-    uint64_t since_ns;          /* in this state */
+    uint64_t since_ns; /* in this state */
     short events;
     struct value value;
 };
 
 struct racer {
     uint64_t sequence;
-    int current;                /* lane that acknowledged last; -1: none */
+    int current; /* lane that acknowledged last; -1: none */
     uint64_t pause_until_ns;
     struct lane lanes[HOSTS_MAX];
 };
@@ -282,7 +287,8 @@ static void lane_advance(struct racer *r, int i)
             lane_close(&r->lanes[j]);
 }
 
-/* Starts and gives up attempts. The lane in use is left alone until it has been silent for stall_ms; from then on all run. */
+/* Starts and gives up attempts. The lane in use is left alone until it has been silent for
+ * stall_ms; from then on all run. */
 static void racer_steer(struct racer *r)
 {
     struct lane *mine = r->current >= 0 ? &r->lanes[r->current] : NULL;
@@ -294,7 +300,7 @@ static void racer_steer(struct racer *r)
         if (now < r->pause_until_ns)
             return;
         lane_write(mine, r);
-        now = now_ns();         /* not before since_ns */
+        now = now_ns(); /* not before since_ns */
     }
     if (mine && mine->state == LANE_WRITING && now - mine->since_ns < (uint64_t)opt.stall_ms * ms)
         return;
@@ -344,14 +350,17 @@ static void *race_writer(void *arg)
     return NULL;
 }
 
-/* ---- main --------------------------------------------------------------------------------------------- */
+/* --- main ------------------------------------------------------------------------------------- */
 
 static void usage(FILE *to)
 {
-    fputs("usage: writer --host HOST:PORT [--host ...] --out FILE [--conninfo 'user=... dbname=...']\n"
-          "              [--table NAME] [--writers N] [--first N] [--mode libpq|race] [--pause-ms N]\n"
+    fputs("usage: writer --host HOST:PORT [--host ...] --out FILE [--conninfo 'user=... "
+          "dbname=...']\n"
+          "              [--table NAME] [--writers N] [--first N] [--mode libpq|race] [--pause-ms "
+          "N]\n"
           "              [--retry-ms N] [--stall-ms N] [--lane-ms N]\n"
-          "Inserts until SIGTERM or SIGINT, then prints a summary as JSON.\n", to);
+          "Inserts until SIGTERM or SIGINT, then prints a summary as JSON.\n",
+          to);
 }
 
 static int parse(int argc, char **argv)
@@ -414,9 +423,10 @@ int main(int argc, char **argv)
     for (int i = 0; i < opt.writers; i++)
         pthread_join(threads[i], NULL);
     printf("{\"acknowledged\": %llu, \"warned\": %llu, \"refused\": %llu, \"unknown\": %llu, "
-           "\"longest_gap_ms\": %.1f}\n", (unsigned long long)counts[0],
-           (unsigned long long)counts[1], (unsigned long long)counts[2],
-           (unsigned long long)counts[3], (double)longest_gap_ns / 1e6);
+           "\"longest_gap_ms\": %.1f}\n",
+           (unsigned long long)counts[0], (unsigned long long)counts[1],
+           (unsigned long long)counts[2], (unsigned long long)counts[3],
+           (double)longest_gap_ns / 1e6);
     fclose(opt.out);
     free(threads);
     return 0;
