@@ -4,7 +4,7 @@
 
 #include "protocol/order.h"
 
-/* --- choosing ----------------------------------------------------------------------------------------------------- */
+/* --- choosing --- */
 
 bool choose(struct step *step, enum step_kind kind, enum agent_reason reason)
 {
@@ -29,8 +29,9 @@ bool choose_persist(struct step *step, const struct durable *durable, enum agent
 bool choose_start(const struct inputs *in, struct step *step, const struct replication *replication,
                   enum agent_reason reason)
 {
-    uint32_t doublings = in->failed_starts < START_BACKOFF_STEPS ? in->failed_starts : START_BACKOFF_STEPS;
-    int64_t pause_ms = in->failed_starts ? (int64_t) in->options.start_backoff_ms << doublings : 0;
+    uint32_t doublings = in->failed_starts < START_BACKOFF_STEPS ? in->failed_starts
+                                                                 : START_BACKOFF_STEPS;
+    int64_t pause_ms = in->failed_starts ? (int64_t)in->options.start_backoff_ms << doublings : 0;
 
     if (in->now_ms - in->pg_since_ms < pause_ms)
         return choose_wait(step, reason, WAKE_SOON_MS);
@@ -50,7 +51,7 @@ bool choose_stop(const struct inputs *in, struct step *step, enum agent_reason r
     return choose_wait(step, reason, WAKE_SOON_MS);
 }
 
-/* --- looking ------------------------------------------------------------------------------------------------------ */
+/* --- looking --- */
 
 bool is_primary(const struct inputs *in)
 {
@@ -101,8 +102,7 @@ const struct report *leader_report(const struct inputs *in)
 
 bool data_is_foreign(const struct inputs *in)
 {
-    return in->data_foreign &&
-           (in->durable->data_id == 0 || in->durable->marker == MARKER_NONE);
+    return in->data_foreign && (in->durable->data_id == 0 || in->durable->marker == MARKER_NONE);
 }
 
 bool data_usable(const struct durable *durable)
@@ -133,7 +133,8 @@ bool superseded(const struct inputs *in)
            !incarnation_equal(incarnation_later(self, in->message->incarnations[d->node]), self);
 }
 
-/* --- replication as it ought to be -------------------------------------------------------------------------------- */
+/* --- replication as it ought to be
+ * -------------------------------------------------------------------------------- */
 
 static struct replication replication_base(const struct durable *durable)
 {
@@ -177,8 +178,8 @@ bool replication_equal(const struct replication *a, const struct replication *b)
     for (int32_t slot = 0; slot < NODE_COUNT; slot++)
         if (!incarnation_equal(a->incarnations[slot], b->incarnations[slot]))
             return false;
-    return a->upstream == b->upstream && a->generation == b->generation && a->counted == b->counted &&
-           a->names == b->names &&
+    return a->upstream == b->upstream && a->generation == b->generation &&
+           a->counted == b->counted && a->names == b->names &&
            (a->upstream == NODE_NONE ||
             incarnation_equal(a->upstream_incarnation, b->upstream_incarnation));
 }
@@ -193,7 +194,7 @@ bool replication_ensure(const struct inputs *in, struct step *step, const struct
     return choose(step, STEP_REPLICATION, reason);
 }
 
-/* --- the one entry ------------------------------------------------------------------------------------------------ */
+/* --- the one entry --- */
 
 static bool role_none(const struct inputs *in, struct step *step)
 {
@@ -219,14 +220,10 @@ static bool stand_down(const struct inputs *in, struct step *step)
 static bool by_role(const struct inputs *in, struct step *step)
 {
     switch (in->durable->role) {
-    case ROLE_FENCED:
-        return role_fenced(in, step);
-    case ROLE_LEADER:
-        return role_leader(in, step);
-    case ROLE_FOLLOWER:
-        return role_follower(in, step);
-    default:
-        return role_none(in, step);
+    case ROLE_FENCED: return role_fenced(in, step);
+    case ROLE_LEADER: return role_leader(in, step);
+    case ROLE_FOLLOWER: return role_follower(in, step);
+    default: return role_none(in, step);
     }
 }
 
@@ -276,6 +273,16 @@ void reconcile(const struct inputs *in, struct step *step)
         *step = later;
 }
 
+/* The position that was read is kept durably, and is not below what this data was known to hold: a copy that was rolled
+ * back is found out by identity_check_data(), and until that is durable it must not speak either. (What a rewind has cut
+ * off stands in the floor, and in the vote.) */
+static bool floor_kept(const struct inputs *in)
+{
+    int order = position_compare(in->durable->floor, in->record_end);
+
+    return order == 0 || (order > 0 && in->durable->marker == MARKER_REWIND);
+}
+
 void reconcile_standing(const struct inputs *in, struct standing_now *now)
 {
     const struct durable *d = in->durable;
@@ -284,8 +291,8 @@ void reconcile_standing(const struct inputs *in, struct standing_now *now)
     now->fenced = fence_shown(in);
     now->leading = is_leader(in);
     now->confirmed = now->leading && in->now_ms - in->confirmed_ms <= in->options.fence_timeout_ms;
-    if (d->role != ROLE_FENCED || !d->registered || superseded(in) || !now->fenced || !position_known(in) ||
-        !data_usable(d) || !(d->complete || d->rewound) || position_compare(d->floor, in->record_end) < 0)
+    if (d->role != ROLE_FENCED || !d->registered || superseded(in) || !now->fenced ||
+        !position_known(in) || !data_usable(d) || !(d->complete || d->rewound) || !floor_kept(in))
         return;
     now->vote.valid = true;
     now->vote.promise = d->promise;

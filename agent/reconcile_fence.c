@@ -2,8 +2,9 @@
 
 #include "protocol/order.h"
 
-/* Two locks (design, "Fencing a standby"): without the key no new receiver can authenticate, and the ones that existed
- * are gone from the process table. A stopped server with the key taken away is fenced as well. */
+/* Two locks (design, "Fencing a standby"): without the key no new receiver can authenticate, and
+ * the ones that existed are gone from the process table. A stopped server with the key taken away
+ * is fenced as well. */
 bool fence_shown(const struct inputs *in)
 {
     if (!in->replication_known || in->replication.upstream != NODE_NONE)
@@ -35,12 +36,17 @@ bool fence(const struct inputs *in, struct step *step)
         return choose_stop(in, step, AGENT_REASON_STOP_LEADER);
     if (replication_ensure(in, step, &locked, AGENT_REASON_LOCK_KEY))
         return true;
-    if (in->pg == PG_STARTING)
+    if (in->pg == PG_STARTING) {
+        /* A rewound copy may need its leader's WAL before it accepts connections at all.
+         * Stopped, it can be read. */
+        if (!in->durable->complete && in->now_ms - in->pg_since_ms > in->options.position_timeout_ms)
+            return choose(step, STEP_STOP, AGENT_REASON_STOP_TO_READ);
         return choose_wait(step, AGENT_REASON_WAIT, WAKE_SOON_MS);
+    }
     if (in->pg == PG_UP && in->receivers) {
         if (locked_for_ms < in->options.receiver_timeout_ms)
             return choose(step, STEP_END_RECEIVERS, AGENT_REASON_END_RECEIVER);
-        if (locked_for_ms < 2 * (int64_t) in->options.receiver_timeout_ms)
+        if (locked_for_ms < 2 * (int64_t)in->options.receiver_timeout_ms)
             return choose(step, STEP_KILL_RECEIVERS, AGENT_REASON_KILL_RECEIVER);
         return choose(step, STEP_KILL, AGENT_REASON_STOP_UNPROVEN);
     }
@@ -52,7 +58,8 @@ bool position_known(const struct inputs *in)
     return in->position_valid && promise_equal(in->position_promise, in->durable->promise);
 }
 
-/* Gets a position read for the present promise; only called once the fence is shown. False once it is known. */
+/* Gets a position read for the present promise; only called once the fence is shown. False once it
+ * is known. */
 bool position_read(const struct inputs *in, struct step *step)
 {
     struct replication locked = replication_locked(in->durable);
@@ -81,17 +88,17 @@ static bool disown(const struct inputs *in, struct step *step)
     next.marker = MARKER_CLONE;
     next.marker_done = false;
     next.data_id = in->nonce;
-    next.floor = (struct position) {0};
+    next.floor = (struct position){0};
     return choose_persist(step, &next, AGENT_REASON_NO_GRANT);
 }
 
-/* WAL on a timeline that this node never led nor followed was written by a primary nobody granted (somebody's
- * pg_promote()). It may bear the id of a generation that others granted meanwhile, so no history may be compared
- * with it and no vote rest on it: the copy is given up. */
+/* WAL on a timeline that this node never led nor followed was written by a primary nobody granted
+ * (somebody's pg_promote()). It may bear the id of a generation that others granted meanwhile, so
+ * no history may be compared with it and no vote rest on it: the copy is given up. */
 bool disown_wal(const struct inputs *in, struct step *step)
 {
-    if (in->record_end.timeline <= in->durable->followed || in->record_end.timeline < FIRST_GENERATION ||
-        in->durable->marker != MARKER_NONE)
+    if (in->record_end.timeline <= in->durable->followed ||
+        in->record_end.timeline < FIRST_GENERATION || in->durable->marker != MARKER_NONE)
         return false;
     return disown(in, step);
 }
@@ -132,7 +139,8 @@ bool role_fenced(const struct inputs *in, struct step *step)
         next.floor = in->record_end;
         return choose_persist(step, &next, AGENT_REASON_FLOOR);
     }
-    /* The vote is out. A server that was stopped to give it comes back by itself if nobody wants it otherwise. */
+    /* The vote is out. A server that was stopped to give it comes back by itself if nobody wants it
+     * otherwise. */
     if (!is_running(in)) {
         struct replication locked = replication_locked(d);
 

@@ -1,6 +1,6 @@
 /*
- * The agent's core against an ideal shell: every step succeeds, and what it did is written down as a line of reason
- * codes. What a test claims is that line, or that a code is missing from it.
+ * The agent's core against an ideal shell: every step succeeds, and what it did is written down as
+ * a line of reason codes. What a test claims is that line, or that a code is missing from it.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -309,7 +309,8 @@ static void carry_out(struct world *w)
     }
 }
 
-/* Runs until nothing is left to do. Waiting lets time pass a few times, so that what only waits for time goes on. */
+/* Runs until nothing is left to do. Waiting lets time pass a few times, so that what only waits
+ * for time goes on. */
 static const char *run(struct world *w)
 {
     int waits = 0;
@@ -345,7 +346,7 @@ static bool voted(struct world *w)
     return now.vote.valid && promise_equal(now.vote.promise, w->durable.promise);
 }
 
-/* --- settled ------------------------------------------------------------------------------------------------------ */
+/* --- settled ---------------------------------------------------------------------------------- */
 
 static void test_follower__attached_and_whole__is_left_alone(void **state)
 {
@@ -365,7 +366,7 @@ static void test_leader__confirmed__is_left_alone(void **state)
     assert_string_equal(run(&w), "");
 }
 
-/* --- promise, fence, vote ------------------------------------------------------------------------------------------ */
+/* --- promise, fence, vote --------------------------------------------------------------------- */
 
 static void test_promise__follower__is_durable_before_the_fence_and_the_position(void **state)
 {
@@ -511,7 +512,7 @@ static void test_vote__wal_of_a_timeline_nobody_granted__is_given_up(void **stat
     assert_false(w.durable.complete);
 }
 
-/* --- grant --------------------------------------------------------------------------------------------------------- */
+/* --- grant ------------------------------------------------------------------------------------ */
 
 static void test_grant__spent_is_durable_and_names_are_shown_before_the_promotion(void **state)
 {
@@ -585,7 +586,39 @@ static void test_grant__server_restarted_between_spend_and_promotion__waits_for_
     assert_string_equal(run(&w), "G7");
 }
 
-/* --- follow -------------------------------------------------------------------------------------------------------- */
+/* Found by tests/sim: between the reading and the new incarnation there was a vote with the position of long ago. */
+static void test_vote__data_that_ends_below_its_floor__is_withheld(void **state)
+{
+    struct world w;
+
+    (void) state;
+    make_follower(&w);
+    tell(&w, ROLE_FENCED, 6, Q);
+    run(&w);
+    assert_true(voted(&w));
+    w.in.record_end = w.in.position = (struct position) {5, 300};
+    assert_false(voted(&w));
+}
+
+/* Found by tests/sim: a rewound copy that needs its leader's WAL to start up was fenced, and
+ * waited for its start for ever. */
+static void test_fence__rewound_copy_that_cannot_start_up__is_stopped_and_votes(void **state)
+{
+    struct world w;
+
+    (void) state;
+    make_follower(&w);
+    w.durable.complete = false;
+    w.durable.rewound = w.durable.marker_done = true;
+    w.durable.marker = MARKER_REWIND;
+    w.in.pg = PG_STARTING;
+    w.in.streaming = w.in.receivers = false;
+    tell(&w, ROLE_FENCED, 6, Q);
+    assert_string_equal(run(&w), "P1 G1 V3 V1 V4");
+    assert_true(voted(&w));
+}
+
+/* --- follow ----------------------------------------------------------------------------------- */
 
 static void lead_elsewhere(struct world *w, uint32_t generation, uint64_t begin_lsn)
 {
@@ -602,8 +635,8 @@ static void lead_elsewhere(struct world *w, uint32_t generation, uint64_t begin_
     r->write_lsn = begin_lsn + 100;
 }
 
-/* Found by tests/sim: a promotion that outlasted its step left the old history in the leader's report, and a fresh copy
- * was cloned again for ever. */
+/* Found by tests/sim: a promotion that outlasted its step left the old history in the leader's
+ * report, and a fresh copy was cloned again for ever. */
 static void test_follow__leader_that_does_not_tell_its_own_timeline_yet__is_waited_for(void **state)
 {
     struct world w;
@@ -762,7 +795,7 @@ static void test_discard__both_followers_at_once__only_one_may(void **state)
     assert_false(discard_permitted(&w.in, 2, 4, NODE_NONE));
 }
 
-/* --- self-fencing --------------------------------------------------------------------------------------------------- */
+/* --- self-fencing ----------------------------------------------------------------------------- */
 
 static void test_leader__unconfirmed__stops_and_comes_back_as_a_standby(void **state)
 {
@@ -825,7 +858,7 @@ static void test_follower__promoted_by_hand__is_stopped(void **state)
     assert_false(w.durable.complete);
 }
 
-/* --- identity ------------------------------------------------------------------------------------------------------- */
+/* --- identity --------------------------------------------------------------------------------- */
 
 static void test_blank__next_to_unborn_peers__waits(void **state)
 {
@@ -932,7 +965,7 @@ static void test_machine__whose_place_was_taken__stays_stopped(void **state)
     assert_string_equal(agent_reason_code(w.step.reason), "I8");
 }
 
-/* --- birth ---------------------------------------------------------------------------------------------------------- */
+/* --- birth ------------------------------------------------------------------------------------ */
 
 static void tell_birth(struct world *w, int32_t first)
 {
@@ -994,7 +1027,7 @@ static void test_birth__foreign_data__is_left_alone(void **state)
     assert_string_equal(agent_reason_code(w.step.reason), "C7");
 }
 
-/* --- jobs ----------------------------------------------------------------------------------------------------------- */
+/* --- jobs ------------------------------------------------------------------------------------- */
 
 static void test_job__restart__is_done_once(void **state)
 {
@@ -1042,6 +1075,8 @@ int main(void)
         T(test_grant__data_not_complete__is_not_taken),
         T(test_grant__spent_and_agent_restarted__is_never_promoted_again),
         T(test_grant__server_restarted_between_spend_and_promotion__waits_for_an_election),
+        T(test_vote__data_that_ends_below_its_floor__is_withheld),
+        T(test_fence__rewound_copy_that_cannot_start_up__is_stopped_and_votes),
         T(test_follow__leader_that_does_not_tell_its_own_timeline_yet__is_waited_for),
         T(test_follow__prefix__attaches_without_rewind),
         T(test_follow__crashed_leader_that_diverged__rewinds_once_and_counts_only_past_the_leaders_lsn),
