@@ -324,6 +324,26 @@ static int write_static(const struct pgconf *conf, const char *dir, unsigned *ch
     return text_store(&text, path, STORE_DURABLE, PGCONF_CHANGED_STATIC, changed);
 }
 
+/* In force without at_least; the agent's default or PostgreSQL's own where the document has none. */
+static long need_set(const struct pgconf *conf, size_t need)
+{
+    static const long defaults[PGDATA_NEEDS] = {200, 8, 10, 0, 64};
+    long value = defaults[need];
+
+    for (size_t i = 0; i < conf->setting_count; i++)
+        if (strcasecmp(conf->settings[i].name, pgdata_need_names[need]) == 0)
+            value = strtol(conf->settings[i].value, NULL, 0);
+    return value;
+}
+
+/* A standby that has less than its leader had does not start. */
+static void put_needs(struct text *text, const struct pgconf *conf)
+{
+    for (size_t i = 0; conf->at_least != NULL && i < PGDATA_NEEDS; i++)
+        if (need_set(conf, i) < (long)conf->at_least[i])
+            put_setting_format(text, pgdata_need_names[i], "%" PRIu32, conf->at_least[i]);
+}
+
 static int write_users(const struct pgconf *conf, const char *dir, unsigned *changed,
                        struct err *err)
 {
@@ -335,6 +355,7 @@ static int write_users(const struct pgconf *conf, const char *dir, unsigned *cha
     for (size_t i = 0; i < conf->setting_count; i++)
         if (!pgconf_setting_refused(conf->settings[i].name, conf->settings[i].value, &reason))
             put_setting(&text, conf->settings[i].name, conf->settings[i].value);
+    put_needs(&text, conf);
     snprintf(path, sizeof path, "%s/users.conf", dir);
     return text_store(&text, path, STORE_DURABLE, PGCONF_CHANGED_USERS, changed);
 }
@@ -539,6 +560,18 @@ static int ask_postgres(const char *program, const char *file, const char *name,
     return rc;
 }
 
+/* Postgres is always started as a standby here, so that these can be raised, never lowered. */
+static int check_needs(const struct pgconf *conf, struct err *err)
+{
+    for (size_t i = 0; conf->at_least != NULL && i < PGDATA_NEEDS; i++)
+        if (need_set(conf, i) < (long)conf->at_least[i])
+            return err_set(err, ERR_INVALID,
+                           "%s: %ld is less than %" PRIu32 ", which the leader runs with: standbys "
+                           "would not start; it can only be raised",
+                           pgdata_need_names[i], need_set(conf, i), conf->at_least[i]);
+    return 0;
+}
+
 int pgconf_check(const struct pgconf *conf, const char *bindir, int64_t timeout_ms, struct err *err)
 {
     char dir[PGCONF_PATH_SIZE];
@@ -549,7 +582,7 @@ int pgconf_check(const struct pgconf *conf, const char *bindir, int64_t timeout_
     int rc = -1;
 
     snprintf(dir, sizeof dir, "%s/" CHECK_DIR, conf->state_dir);
-    if (write_all(conf, dir, &changed, err) != 0)
+    if (check_needs(conf, err) != 0 || write_all(conf, dir, &changed, err) != 0)
         return -1;
     snprintf(program, sizeof program, "%s/postgres", bindir);
     file = xasprintf("--config-file=%s/postgresql.conf", dir);

@@ -82,6 +82,13 @@ int pgdata_inspect(const char *datadir, enum pgdata_kind *kind, int *major, stru
 /* --- pg_control ---------------------------------------------------------------------------------
  */
 
+const char *const pgdata_need_names[PGDATA_NEEDS] = {
+    "max_connections", "max_worker_processes", "max_wal_senders", "max_prepared_transactions",
+    "max_locks_per_transaction"};
+static const char *const need_labels[PGDATA_NEEDS] = {
+    "max_connections setting", "max_worker_processes setting", "max_wal_senders setting",
+    "max_prepared_xacts setting", "max_locks_per_xact setting"};
+
 /* The value of a line `LABEL:   value`; it must be there once. */
 static int control_value(const char *text, const char *label, char *value, size_t size,
                          struct err *err)
@@ -182,13 +189,15 @@ int pgdata_control_parse(const char *text, struct pgdata_control *control, struc
         control_u32(text, "Bytes per WAL segment", &control->wal_segment_bytes, err) != 0 ||
         control_u32(text, "Data page checksum version", &checksums, err) != 0 ||
         control_value(text, "wal_log_hints setting", hints, sizeof hints, err) != 0 ||
-        control_u32(text, "max_connections setting", &control->max_connections, err) != 0 ||
         control_u32(text, "Catalog version number", &control->catalog_version, err) != 0)
         return -1;
     uint32_t segment = control->wal_segment_bytes;
     if (segment < 1024 * 1024 || segment > 1024 * 1024 * 1024 || (segment & (segment - 1)) != 0)
         return err_set(err, ERR_CORRUPT, "pg_controldata: WAL segments of %" PRIu32 " bytes",
                        segment);
+    for (size_t i = 0; i < PGDATA_NEEDS; i++)
+        if (control_u32(text, need_labels[i], &control->needs[i], err) != 0)
+            return -1;
     control->state = state_by_name(state);
     control->checkpoint.timeline = control->redo.timeline;
     control->checksums = checksums != 0;

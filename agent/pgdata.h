@@ -36,6 +36,11 @@ enum pgdata_state {
     PGDATA_STATE_PRODUCTION,       /* a primary that runs or was killed */
 };
 
+/* Settings that a standby must not have lower than its leader (PostgreSQL's manual, "Hot Standby",
+ * administrator's overview). */
+enum { PGDATA_NEEDS = 5 };
+extern const char *const pgdata_need_names[PGDATA_NEEDS];
+
 struct pgdata_control {
     uint64_t system_id;
     enum pgdata_state state;
@@ -45,7 +50,7 @@ struct pgdata_control {
     uint32_t wal_segment_bytes;
     bool checksums;
     bool wal_log_hints;
-    uint32_t max_connections; /* what a standby needs at least */
+    uint32_t needs[PGDATA_NEEDS]; /* of pgdata_need_names: what a standby must have at least */
     uint32_t catalog_version;
 };
 

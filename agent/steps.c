@@ -176,20 +176,18 @@ static int install_history(struct step_run *run, uint32_t above)
 /* History files above the timeline of the last complete record would send recovery after WAL that
  * is nobody's. Reading where WAL ends takes long and is done only where there is such a file at
  * all. */
-static int clean_history(struct step_run *run, uint32_t *above)
+static int clean_history(struct step_run *run, const struct pgdata_control *control,
+                         uint32_t *above)
 {
     uint32_t *timelines = xcalloc(HISTORIES_MAX, sizeof *timelines);
-    struct pgdata_control control;
     struct position end;
     size_t count;
     int rc = -1;
 
-    if (pgdata_control_read(bindir(run), data_directory(run), CONTROL_TIMEOUT_MS, &control,
-                            &run->err) < 0 ||
-        pgdata_history_list(data_directory(run), timelines, HISTORIES_MAX, &count, &run->err) < 0)
+    if (pgdata_history_list(data_directory(run), timelines, HISTORIES_MAX, &count, &run->err) < 0)
         goto out;
-    *above = control.redo.timeline;
-    if (count > 0 && timelines[count - 1] > control.redo.timeline) {
+    *above = control->redo.timeline;
+    if (count > 0 && timelines[count - 1] > control->redo.timeline) {
         if (pgdata_wal_end(bindir(run), data_directory(run), WAL_END_TIMEOUT_MS, &end, &run->err) <
             0)
             goto out;
@@ -216,8 +214,10 @@ static int start(struct step_run *run)
         .cgroup = options->cgroup,
         .oom_score_adj = -900,
     };
+    struct pgdata_control control;
     char removed[256];
     uint32_t above;
+    int rc;
 
     if (step_look(run->hands, true, &run->look, &run->err) < 0)
         return -1;
@@ -226,9 +226,15 @@ static int start(struct step_run *run)
         return err_set(&run->err, ERR_CONFLICT, "a server runs in %s already",
                        options->data_directory);
     }
-    if (conf_write(run, &run->step.replication) < 0 ||
+    if (pgdata_control_read(bindir(run), data_directory(run), CONTROL_TIMEOUT_MS, &control,
+                            &run->err) < 0)
+        return -1;
+    run->at_least = control.needs;
+    rc = conf_write(run, &run->step.replication);
+    run->at_least = NULL;
+    if (rc < 0 ||
         pgdata_auto_conf_strip(options->data_directory, removed, sizeof removed, &run->err) < 0 ||
-        clean_history(run, &above) < 0)
+        clean_history(run, &control, &above) < 0)
         return -1;
     if (removed[0])
         snprintf(run->note, sizeof run->note, "taken out of postgresql.auto.conf: %.100s", removed);

@@ -68,6 +68,7 @@ struct step_run {
     enum pg_state pg;
     bool in_recovery;
     struct replication replication; /* as written */
+    const uint32_t *at_least; /* of pgdata_need_names; NULL: not known */
     struct position record_end;
     struct address upstream; /* of step.replication.upstream, or the clone's source */
     bool leader_known;

@@ -7,6 +7,7 @@
 
 #include "agent/document.h"
 #include "agent/pgconf.h"
+#include "agent/pgdata.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "protocol/names.h"
@@ -139,6 +140,7 @@ int conf_write(struct step_run *run, const struct replication *r)
     int rc = -1;
 
     conf_make(&conf, run, r);
+    conf.pg.at_least = run->at_least;
     if (r->upstream != NODE_NONE && run->upstream.port == 0) {
         err_set(&run->err, ERR_UNAVAILABLE, "the address of %s's Postgres is not known yet",
                 run->hands->config->ids[r->upstream]);
@@ -163,12 +165,17 @@ out:
 
 int conf_check(struct step_run *run)
 {
+    const struct agent_options *options = &run->hands->config->options;
+    struct pgdata_control control;
     struct conf conf;
     int rc;
 
     conf_make(&conf, run, &run->replication);
     if (run->upstream.port == 0)
         conf.pg.upstream_host = NULL;
+    if (pgdata_control_read(options->postgres_bindir, options->data_directory, CHECK_TIMEOUT_MS,
+                            &control, NULL) == 0)
+        conf.pg.at_least = control.needs;
     rc = pgconf_check(&conf.pg, run->hands->config->options.postgres_bindir, CHECK_TIMEOUT_MS,
                       &run->err);
     free(conf.sync_names);

@@ -101,14 +101,21 @@ def test_ctl__config_set__refuses_what_breaks_the_guarantees_with_a_reason(c):
 @deadline(180)
 def test_ctl__setting_that_needs_a_restart__is_pending_and_a_rolling_restart_applies_it(c):
     old = c.leader()
-    c.ctl("config", "set", "max_connections=137")
+    c.ctl("config", "set", "max_connections=237")
     wait(lambda: any(n.get("pending_restart") for n in status(c)["nodes"]), 15, "a pending restart is shown")
     assert "max_connections" in c.ctl("config", "diff").stdout
     c.ctl("restart", "--rolling", "--yes", timeout=120)
     c.wait_healthy(30)
     for n in c.nodes:
-        assert n.one("SHOW max_connections") == "137", n.id
+        assert n.one("SHOW max_connections") == "237", n.id
     assert c.leader() is not old, "it ends in a switchover"
+
+
+def test_ctl__setting_that_standbys_need__can_be_raised_and_not_lowered(c):
+    now = c.leader().one("SHOW max_connections")
+    done = c.ctl("config", "set", f"max_connections={int(now) - 1}", check=False)
+    assert done.returncode == 1 and "can only be raised" in done.stderr, done
+    c.healthy()
 
 
 @deadline(90)

@@ -139,6 +139,40 @@ static void test_write__order__lets_users_override_defaults_and_ours_override_us
     assert_true(has("postgresql.conf", "allow_alter_system = 'off'\n"));
 }
 
+static void test_write__standby_that_needs_more__gets_that_and_no_less(void **state)
+{
+    const uint32_t needs[] = {300, 8, 10, 5, 64};
+    struct pgconf conf = conf_make();
+    struct pgconf_setting settings[] = {{"max_connections", "250"},
+                                        {"max_prepared_transactions", "50"}};
+    (void)state;
+    conf.settings = settings;
+    conf.setting_count = 2;
+    written(&conf);
+    assert_false(has("users.conf", "max_connections = '300'\n"));
+    conf.at_least = needs;
+    written(&conf);
+    assert_true(has("users.conf", "max_connections = '250'\n"));
+    assert_true(has("users.conf", "max_connections = '300'\n"));
+    assert_false(has("users.conf", "max_prepared_transactions = '5'\n"));
+    assert_false(has("users.conf", "max_wal_senders"));
+}
+
+static void test_check__setting_below_what_standbys_need__is_refused(void **state)
+{
+    const uint32_t needs[] = {300, 8, 10, 0, 64};
+    struct pgconf conf = conf_make();
+    struct pgconf_setting setting = {"Max_Connections", "250"};
+    struct err err = {0};
+    (void)state;
+    conf.settings = &setting;
+    conf.setting_count = 1;
+    conf.at_least = needs;
+    assert_int_equal(pgconf_check(&conf, "/no/such/bindir", 1000, &err), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+    assert_non_null(strstr(err.text, "max_connections: 250 is less than 300"));
+}
+
 static void test_write__value_with_quote_and_backslash__is_quoted(void **state)
 {
     struct pgconf conf = conf_make();
@@ -562,6 +596,8 @@ int main(void)
         IN_DIRECTORY(test_write__files__are_private),
         IN_DIRECTORY(test_write__without_upstream_and_names__fences),
         IN_DIRECTORY(test_write__order__lets_users_override_defaults_and_ours_override_users),
+        IN_DIRECTORY(test_write__standby_that_needs_more__gets_that_and_no_less),
+        IN_DIRECTORY(test_check__setting_below_what_standbys_need__is_refused),
         IN_DIRECTORY(test_write__value_with_quote_and_backslash__is_quoted),
         IN_DIRECTORY(test_write__value_with_a_line_break__is_refused_and_nothing_changes),
         IN_DIRECTORY(test_write__refused_settings_and_rules__are_left_out),

@@ -192,6 +192,10 @@ static const char control_text[] =
     "Min recovery ending loc's timeline:   4\n"
     "wal_log_hints setting:                on\n"
     "max_connections setting:              100\n"
+    "max_worker_processes setting:         8\n"
+    "max_wal_senders setting:              10\n"
+    "max_prepared_xacts setting:           2\n"
+    "max_locks_per_xact setting:           64\n"
     "Bytes per WAL segment:                16777216\n"
     "Data page checksum version:           1\n";
 
@@ -210,7 +214,11 @@ static void test_control__output_of_pg_controldata__is_read(void **state)
     assert_true(control.min_recovery.lsn == UINT64_C(0x10000000F));
     assert_int_equal(control.wal_segment_bytes, 16 << 20);
     assert_true(control.checksums && control.wal_log_hints);
-    assert_int_equal(control.max_connections, 100);
+    assert_int_equal(control.needs[0], 100);
+    assert_int_equal(control.needs[1], 8);
+    assert_int_equal(control.needs[2], 10);
+    assert_int_equal(control.needs[3], 2);
+    assert_int_equal(control.needs[4], 64);
 }
 
 /* The text with FROM (which must be there) replaced by TO. */
