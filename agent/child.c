@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -422,6 +423,9 @@ int child_finish(const char *data_directory, const struct child_process *child, 
         if (pgdata_auto_conf_strip(data_directory, removed, sizeof removed, err) < 0)
             return -1;
     }
+    /* pg_basebackup leaves a directory that was there as it is, and Postgres wants it private */
+    if (chmod(data_directory, 0700) != 0)
+        return err_set_errno(err, errno, "cannot make %s private", data_directory);
     if (pgdata_standby_signal(data_directory, err) < 0 || sync_data(data_directory, err) < 0)
         return -1;
     return pgdata_id_write(data_directory, child->data_id, err);

@@ -285,6 +285,15 @@ static bool dispatch(struct agent *agent, const struct step *step)
     return false;
 }
 
+/* What an initdb or a clone of this node's left when it was cut off is no stranger's: the core
+ * marks a directory, with a data id to come, only after it saw that it was not foreign. */
+static bool is_foreign(const struct agent *agent)
+{
+    const struct durable *d = &agent->durable;
+
+    return agent->looks_foreign && (d->marker == MARKER_NONE || d->data_id == 0);
+}
+
 static void gather(struct agent *agent)
 {
     struct inputs *in = &agent->in;
@@ -293,6 +302,7 @@ static void gather(struct agent *agent)
     in->nonce = rand_u64();
     in->durable = &agent->durable;
     in->message = &agent->message;
+    in->data_foreign = is_foreign(agent);
     in->discard_allowed = in->now_ms < agent->discard_until_ms;
     for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
         in->peers[slot].report = &agent->peer_reports[slot];

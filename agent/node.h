@@ -109,6 +109,7 @@ struct agent {
     struct step_run *checkpoint;
     bool looking;
     int64_t look_failed_ms;
+    bool looks_foreign; /* the directory is not empty and has no data id */
     bool fetching_document;
     struct retry retry;
     struct step step;            /* what the core said last */
