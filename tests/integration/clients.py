@@ -17,7 +17,7 @@ class Writer:
 
     count = 0
 
-    def __init__(self, cluster, writers=4, mode="libpq", table="acknowledged", pause_ms=0, leader=None,
+    def __init__(self, cluster, writers=4, mode="libpq", table="acknowledged", pause_ms=2, leader=None,
                  **options):
         Writer.count += 1
         self.cluster, self.table = cluster, table

@@ -434,6 +434,7 @@ class Cluster:
         s = self.status()
         leader = self.node(s["leader"]) if s["leader"] else None
         assert leader, f"no leader: {s['failover_blockers']}"
+        assert s["writable"], f"not writable: {s['why']}"
         assert s["failover_possible"], f"failover is not possible: {s['failover_blockers']}"
         states = sorted(n["state"] for n in s["nodes"] if n["id"] != leader.id)
         assert states == ["streaming", "streaming"], states

@@ -64,12 +64,14 @@ def test_api__event_stream__delivers_a_switchover_as_it_happens(c):
 
 
 def test_api__events__survive_the_loss_of_the_orchestrator(c):
-    seen = {(e["time"], e.get("reason")) for e in c.events() if e.get("reason", "-") != "-"}
-    assert seen
+    def told_by_agents():
+        return {(e["time"], e["reason"]) for e in c.events() if e.get("node") and e.get("reason", "-") != "-"}
+    before = told_by_agents()
+    assert before
     c.orchestrators[0].process.kill()
     c.orchestrators[0].process.start()
-    agents = {(e["time"], e.get("reason")) for e in wait(c.events, 15, "events again") if "node" in e}
-    assert agents & seen, (list(seen)[:5], list(agents)[:5])
+    # Decisions are the orchestrator's own; what the agents did is all there again.
+    wait(lambda: len(told_by_agents() & before) > len(before) / 2, 15, "the agents' events")
 
 
 def test_api__methods_not_allowed__are_405_with_allow(c):

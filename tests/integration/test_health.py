@@ -45,7 +45,7 @@ def test_health__body__is_json_that_names_the_role(c):
     for n in c.nodes:
         reply = n.api.get("/health", token=None)
         body = json.loads(reply.body)
-        assert body["role"] == ("leader" if n is c.leader() else "replica"), body
+        assert body["role"] == ("primary" if n is c.leader() else "replica"), body
 
 
 def test_health__replica_with_lag_limit__refuses_one_that_is_behind(c):

@@ -1,8 +1,10 @@
 """/metrics of both daemons."""
 
 import re
+import signal
 import subprocess
 
+import procs
 from harness import wait
 
 CLUSTER = {}
@@ -58,12 +60,19 @@ def test_metrics__generation_and_role__follow_the_cluster(c):
         assert generation in values(text, "ogel_node_generation").values(), f"{n.id}: {text[:1500]}"
 
 
-def test_metrics__postgres_down__up_is_zero(c):
+def test_metrics__postgres_frozen__up_is_zero_until_it_is_back(c):
     n = c.followers()[0]
-    n.kill()
-    n.process.start()
-    c.wait_healthy()
-    assert 1 in values(scrape(n), "ogel_postgres_up").values()
+
+    def up():
+        return list(values(scrape(n), "ogel_up").values())
+    assert up() == [1], up()
+    pids = [p for p in procs.pids_in(n.data) if p != n.process.pid]
+    procs.send(pids, signal.SIGSTOP)
+    try:
+        wait(lambda: up() == [0], 15, "it is not up")
+    finally:
+        procs.send(pids, signal.SIGCONT)
+    wait(lambda: up() == [1], 15, "it is up again")
 
 
 def test_metrics__without_token__as_configured(c):
