@@ -600,6 +600,24 @@ static void test_vote__data_that_ends_below_its_floor__is_withheld(void **state)
     assert_false(voted(&w));
 }
 
+/* Found by tests/sim: a power cut between vote and promotion took WAL that had been voted with. */
+static void test_grant__data_shorter_than_what_was_voted_with__is_not_promoted(void **state)
+{
+    struct world w;
+
+    (void) state;
+    make_follower(&w);
+    tell(&w, ROLE_FENCED, 6, Q);
+    run(&w);
+    end_server(&w, PG_CRASHED, false);
+    w.in.position_valid = false;
+    w.wal_end.lsn -= 10;
+    tell_grant(&w, 6, Q);
+    w.stop_before = STEP_REGISTER;
+    assert_non_null(strstr(run(&w), "V1 I3"));
+    assert_null(strstr(w.trace, "N6"));
+}
+
 /* Found by tests/sim: a rewound copy that needs its leader's WAL to start up was fenced, and
  * waited for its start for ever. */
 static void test_fence__rewound_copy_that_cannot_start_up__is_stopped_and_votes(void **state)
@@ -989,7 +1007,7 @@ static void test_birth__first_leader__initialises_and_leads_generation_two(void 
     tell_birth(&w, SELF);
     assert_string_equal(run(&w), "P5 P4");
     tell_grant(&w, FIRST_GENERATION, P);
-    assert_string_equal(run(&w), "P3 N13 N1 N14 G7 N2 N3 N4 N5 N6 N7 N8");
+    assert_string_equal(run(&w), "P3 N13 N1 N14 G7 N2 V1 N3 N4 N5 N6 N7 N8");
     assert_true(w.durable.complete);
     assert_int_equal(w.durable.incarnations[SELF].number, 1);
 }
@@ -1076,6 +1094,7 @@ int main(void)
         T(test_grant__spent_and_agent_restarted__is_never_promoted_again),
         T(test_grant__server_restarted_between_spend_and_promotion__waits_for_an_election),
         T(test_vote__data_that_ends_below_its_floor__is_withheld),
+        T(test_grant__data_shorter_than_what_was_voted_with__is_not_promoted),
         T(test_fence__rewound_copy_that_cannot_start_up__is_stopped_and_votes),
         T(test_follow__leader_that_does_not_tell_its_own_timeline_yet__is_waited_for),
         T(test_follow__prefix__attaches_without_rewind),
