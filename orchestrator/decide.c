@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#include "orchestrator/core.h"
+#include "orchestrator/decide_internal.h"
 
 enum { WAKE_MAX_MS = 1000 };
 

@@ -4,7 +4,7 @@
  */
 #include <string.h>
 
-#include "orchestrator/core.h"
+#include "orchestrator/decide_internal.h"
 
 /* Generations that the destroyed nodes may have opened without the survivor's knowledge: one failed
  * election a second for longer than an operator takes to decide. Each costs the new leader a

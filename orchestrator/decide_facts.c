@@ -4,7 +4,7 @@
  */
 #include <string.h>
 
-#include "orchestrator/core.h"
+#include "orchestrator/decide_internal.h"
 
 uint32_t age_add(uint32_t a, uint32_t b)
 {

@@ -1,7 +1,7 @@
 /*
  * The cluster as people see it, and what would stand in an election's way if the leader died now.
  */
-#include "orchestrator/core.h"
+#include "orchestrator/decide_internal.h"
 
 static bool is_block(enum reason reason)
 {

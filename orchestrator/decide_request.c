@@ -3,7 +3,7 @@
  */
 #include <string.h>
 
-#include "orchestrator/core.h"
+#include "orchestrator/decide_internal.h"
 
 bool request_waits(const struct core *core)
 {

@@ -2,17 +2,17 @@
  * What the parts of the orchestrator's core share. Only they include this; everybody else sees
  * decide.h.
  *
- *   facts.c     what the reports say together: cluster, incarnations, generation, leader
- *   leader.c    is the leader dead? design "When is a leader dead?"
- *   elect.c     an election from its promise requests to the node that leads
- *   ballot.c    R and its candidate; design "Election"
- *   birth.c     design "Birth"
- *   request.c   operators' requests
- *   message.c   what each node is told
- *   status.c    the cluster as people see it, and what stands in an election's way
+ *   decide_facts.c    what the reports say together: cluster, incarnations, generation, leader
+ *   decide_leader.c   is the leader dead? design "When is a leader dead?"
+ *   decide_elect.c    an election from its promise requests to the node that leads
+ *   decide_ballot.c   R and its candidate; design "Election"
+ *   decide_birth.c    design "Birth"
+ *   decide_request.c  operators' requests
+ *   decide_message.c  what each node is told
+ *   decide_status.c   the cluster as people see it, and what stands in an election's way
  */
-#ifndef OGEL_ORCHESTRATOR_CORE_H
-#define OGEL_ORCHESTRATOR_CORE_H
+#ifndef OGEL_ORCHESTRATOR_DECIDE_INTERNAL_H
+#define OGEL_ORCHESTRATOR_DECIDE_INTERNAL_H
 
 #include "orchestrator/decide.h"
 #include "protocol/order.h"
@@ -49,7 +49,7 @@ void core_wake_at(struct core *core, int64_t at_ms);
 /* Gives the present phase up; elections wait a random while. */
 void core_give_up(struct core *core, enum reason reason, bool wait);
 
-/* --- facts.c --- */
+/* --- decide_facts.c --- */
 void facts_gather(struct core *core);
 bool node_answers(const struct core *core, int32_t node);
 /* May its vote make R legal? */
@@ -64,7 +64,7 @@ bool node_streams(const struct core *core, int32_t node);
 /* A sum of ages; AGE_NEVER stays. */
 uint32_t age_add(uint32_t a, uint32_t b);
 
-/* --- leader.c --- */
+/* --- decide_leader.c --- */
 /* REASON_NONE (fine), a K (kept, or not yet sure) or an L (dead). Takes note of the time in memory
  * and asks for probes. */
 enum reason leader_judge(struct core *core);
@@ -72,7 +72,7 @@ bool reason_is_death(enum reason reason);
 /* Certain without having waited: not subject to the back-off. */
 bool reason_is_proof(enum reason reason);
 
-/* --- ballot.c --- */
+/* --- decide_ballot.c --- */
 struct ballot {
     bool member[NODE_COUNT]; /* of R */
     int32_t candidate;       /* NODE_NONE: nobody may be granted … */
@@ -86,7 +86,7 @@ bool node_voted(const struct core *core, int32_t node);
 /* Has it promised this election's generation to somebody else, or a higher one? */
 bool node_lost(const struct core *core, int32_t node);
 
-/* --- elect.c --- */
+/* --- decide_elect.c --- */
 /* TARGET: preferred candidate or NODE_NONE. Opens the generation after the highest. */
 void election_open(struct core *core, enum reason why, int32_t target);
 void election_advance(struct core *core);
@@ -97,14 +97,14 @@ bool election_planned(const struct memory *memory);
 bool switchover_kept_its_word(const struct memory *memory);
 void election_grant(struct core *core, int32_t node, const bool member[NODE_COUNT]);
 
-/* --- birth.c --- */
+/* --- decide_birth.c --- */
 /* Begins a birth, or refuses the request. */
 void birth_request(struct core *core);
 void birth_advance(struct core *core);
 /* All three say that no birth has ended. */
 bool cluster_is_unborn(const struct core *core);
 
-/* --- request.c --- */
+/* --- decide_request.c --- */
 /* Takes up an operator's request; only in PHASE_IDLE. */
 void request_advance(struct core *core);
 void request_settle(struct core *core, bool ok, enum reason reason, int32_t node);
@@ -113,10 +113,10 @@ void request_settle_election(struct core *core, bool ok, enum reason reason, int
 /* Is there a request to serve? */
 bool request_waits(const struct core *core);
 
-/* --- message.c --- */
+/* --- decide_message.c --- */
 void messages_write(struct core *core);
 
-/* --- status.c --- */
+/* --- decide_status.c --- */
 void status_write(struct core *core, enum reason judgement);
 
 #endif

@@ -3,7 +3,7 @@
  * memory.suspect_since_ms, so that nothing is concluded from one sample; what only a fresh look can
  * tell is asked for by plan.probe.
  */
-#include "orchestrator/core.h"
+#include "orchestrator/decide_internal.h"
 
 bool reason_is_death(enum reason reason)
 {

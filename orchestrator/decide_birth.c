@@ -4,7 +4,7 @@
  */
 #include <string.h>
 
-#include "orchestrator/core.h"
+#include "orchestrator/decide_internal.h"
 
 static const struct report *report_of(const struct core *core, int32_t node)
 {
