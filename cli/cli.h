@@ -48,6 +48,7 @@ struct ctl {
     char cluster[CLUSTER_SIZE];  /* "": not named */
     char who[WHO_SIZE];          /* user@host, for the audit event */
     int64_t timeout_ms;
+    int64_t try_ms; /* for an answer of one orchestrator, before the next is asked */
     bool timeout_given;
     bool json;
     bool yes;

@@ -11,7 +11,6 @@
 enum {
     ANSWER_DEPTH = 16,
     CONNECT_MS = 2000,
-    TRY_MS = 5000, /* a frozen orchestrator must not keep us from the next one */
     STREAM_MS = 24 * 3600 * 1000,
     URL_SIZE = 2048,
 };
@@ -22,6 +21,8 @@ struct call {
     const char *body;
     const char *accept;
     int64_t timeout_ms;
+    bool again;      /* may be asked of several: it changes nothing */
+    int64_t wait_ms; /* that the orchestrator itself waits before it answers */
     client_data_fn *on_data;
     void *on_data_arg;
 };
@@ -55,7 +56,7 @@ char *client_cluster_path(const struct ctl *ctl, const char *suffix)
 /* --- one call, one orchestrator ------------------------------------------------------------- */
 
 static void call_one(const struct ctl *ctl, uint32_t which, const struct call *call,
-                     struct http_result *result)
+                     int64_t timeout_ms, struct http_result *result)
 {
     char who[WHO_SIZE + 32], accept[64], address[UNITS_ADDRESS_SIZE], url[URL_SIZE];
     const char *headers[] = {who, accept, NULL};
@@ -72,7 +73,7 @@ static void call_one(const struct ctl *ctl, uint32_t which, const struct call *c
                            .body = call->body,
                            .body_size = call->body != NULL ? strlen(call->body) : 0,
                            .headers = headers,
-                           .timeout_ms = (int)call->timeout_ms,
+                           .timeout_ms = (int)timeout_ms,
                            .connect_timeout_ms = CONNECT_MS,
                            .on_data = call->on_data,
                            .on_data_arg = call->on_data_arg,
@@ -99,12 +100,19 @@ static bool never_arrived(const struct http_result *result)
            result->outcome == HTTP_CALL_UNRESOLVED;
 }
 
-/* Asks from the current one on, until one answers. AGAIN: it may be asked of several. RESULT is the
- * caller's to free where CTL_OK is returned; otherwise ERR names all that were tried. */
-static enum ctl_exit call_any(struct ctl *ctl, struct call *call, bool again,
-                              struct http_result *result, struct err *err)
+/* A frozen orchestrator must not keep us from the next one. */
+static int64_t try_timeout(const struct ctl *ctl, const struct call *call)
 {
-    int64_t timeout_ms = call->timeout_ms;
+    int64_t try_ms = ctl->try_ms + call->wait_ms;
+
+    return call->again && call->timeout_ms > try_ms ? try_ms : call->timeout_ms;
+}
+
+/* Asks from the current one on, until one answers. RESULT is the caller's to free where CTL_OK is
+ * returned; otherwise ERR names all that were tried. */
+static enum ctl_exit call_any(struct ctl *ctl, struct call *call, struct http_result *result,
+                              struct err *err)
+{
     char failures[ORCHESTRATORS_MAX * 128] = ""; /* err_set() cuts it */
 
     for (uint32_t i = 0; i < ctl->orchestrator_count; i++) {
@@ -113,13 +121,12 @@ static enum ctl_exit call_any(struct ctl *ctl, struct call *call, bool again,
         size_t used = strlen(failures);
 
         units_format_address(&ctl->orchestrators[which], address);
-        call->timeout_ms = again && timeout_ms > TRY_MS ? TRY_MS : timeout_ms;
-        call_one(ctl, which, call, result);
+        call_one(ctl, which, call, try_timeout(ctl, call), result);
         if (result->outcome == HTTP_CALL_OK) {
             ctl->current = which;
             return CTL_OK;
         }
-        if (!again && !never_arrived(result)) {
+        if (!call->again && !never_arrived(result)) {
             err_set(err, ERR_TIMEOUT,
                     "%s: %s\nwhether it was carried out is not known: see ogelctl status and "
                     "ogelctl events",
@@ -176,8 +183,7 @@ static enum ctl_exit judge(const struct ctl *ctl, const struct http_result *resu
     }
 }
 
-static enum ctl_exit call_json(struct ctl *ctl, struct call *call, bool again, json_t **answer,
-                               struct err *err)
+static enum ctl_exit call_json(struct ctl *ctl, struct call *call, json_t **answer, struct err *err)
 {
     struct http_result result = {0};
     struct err bad = {0};
@@ -185,7 +191,7 @@ static enum ctl_exit call_json(struct ctl *ctl, struct call *call, bool again, j
 
     *answer = NULL;
     call->accept = "application/json";
-    rc = call_any(ctl, call, again, &result, err);
+    rc = call_any(ctl, call, &result, err);
     if (rc != CTL_OK)
         return rc;
     if (json_parse_bounded(result.body, result.body_size, ANSWER_DEPTH, answer, &bad) < 0)
@@ -202,10 +208,15 @@ static enum ctl_exit call_json(struct ctl *ctl, struct call *call, bool again, j
     return rc;
 }
 
-enum ctl_exit client_get(struct ctl *ctl, const char *path, json_t **answer, struct err *err)
+enum ctl_exit client_get_waiting(struct ctl *ctl, const char *path, int64_t wait_ms,
+                                 json_t **answer, struct err *err)
 {
-    struct call call = {.method = "GET", .path = path, .timeout_ms = ctl->timeout_ms};
-    enum ctl_exit rc = call_json(ctl, &call, true, answer, err);
+    struct call call = {.method = "GET",
+                        .path = path,
+                        .timeout_ms = ctl->timeout_ms + wait_ms,
+                        .again = true,
+                        .wait_ms = wait_ms};
+    enum ctl_exit rc = call_json(ctl, &call, answer, err);
 
     if (rc == CTL_OK)
         return rc;
@@ -214,40 +225,20 @@ enum ctl_exit client_get(struct ctl *ctl, const char *path, json_t **answer, str
     return rc;
 }
 
+enum ctl_exit client_get(struct ctl *ctl, const char *path, json_t **answer, struct err *err)
+{
+    return client_get_waiting(ctl, path, 0, answer, err);
+}
+
 enum ctl_exit client_post(struct ctl *ctl, const char *path, const json_t *body, json_t **answer,
                           struct err *err)
 {
     char *text = body != NULL ? json_dump_line(body) : xstrdup("{}");
     struct call call = {
         .method = "POST", .path = path, .body = text, .timeout_ms = ctl->timeout_ms};
-    enum ctl_exit rc = call_json(ctl, &call, false, answer, err);
+    enum ctl_exit rc = call_json(ctl, &call, answer, err);
 
     free(text);
-    return rc;
-}
-
-enum ctl_exit client_get_text(struct ctl *ctl, const char *path, char **text, struct err *err)
-{
-    struct call call = {.method = "GET",
-                        .path = path,
-                        .accept = "text/plain, application/problem+json",
-                        .timeout_ms = ctl->timeout_ms};
-    struct http_result result = {0};
-    json_t *answer = NULL;
-    enum ctl_exit rc;
-
-    *text = NULL;
-    rc = call_any(ctl, &call, true, &result, err);
-    if (rc != CTL_OK)
-        return rc;
-    if (result.status != 200 &&
-        json_parse_bounded(result.body, result.body_size, ANSWER_DEPTH, &answer, NULL) < 0)
-        answer = NULL;
-    rc = judge(ctl, &result, answer, err);
-    if (rc == CTL_OK)
-        *text = xstrdup(result.body);
-    json_decref(answer);
-    http_result_free(&result);
     return rc;
 }
 
@@ -259,13 +250,12 @@ enum ctl_exit client_stream(struct ctl *ctl, const char *path, client_data_fn *f
     struct call call = {.method = "GET",
                         .path = path,
                         .accept = "text/event-stream",
-                        .timeout_ms = STREAM_MS,
                         .on_data = fn,
                         .on_data_arg = arg};
     struct http_result result = {0};
     enum ctl_exit rc = CTL_OK;
 
-    call_one(ctl, ctl->current, &call, &result);
+    call_one(ctl, ctl->current, &call, STREAM_MS, &result);
     if (result.status != 0)
         rc = judge(ctl, &result, NULL, err);
     else if (result.outcome != HTTP_CALL_OK) {

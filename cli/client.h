@@ -16,8 +16,9 @@ char *client_cluster_path(const struct ctl *ctl, const char *suffix);
  * answer in time is passed over for the next. */
 enum ctl_exit client_get(struct ctl *ctl, const char *path, json_t **answer, struct err *err);
 
-/* GET PATH of a text answer; *text is the caller's to free. */
-enum ctl_exit client_get_text(struct ctl *ctl, const char *path, char **text, struct err *err);
+/* The same where the orchestrator itself may wait so long before it answers. */
+enum ctl_exit client_get_waiting(struct ctl *ctl, const char *path, int64_t wait_ms,
+                                 json_t **answer, struct err *err);
 
 /* POST of BODY (borrowed, NULL: none). The next orchestrator is asked only where it is certain that
  * the last one has not carried it out; otherwise CTL_UNDECIDED. *answer is the caller's reference,

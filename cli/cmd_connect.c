@@ -33,6 +33,7 @@ static const struct arg_row options[] = {
 struct target {
     char *database, *user; /* NULL: libpq's own default */
     const char *intent;
+    int64_t wait_ms;
 };
 
 /* --- the question --------------------------------------------------------------------------- */
@@ -78,28 +79,20 @@ static void add_query(FILE *out, const char *name, const char *value)
 
 /* Path and query of GET /connect; the caller frees. NULL with err for a wait that is no duration.
  */
-static char *question(const struct ctl *ctl, const struct args *args, const struct target *target,
-                      struct err *err)
+static char *question(const struct ctl *ctl, const struct args *args, const struct target *target)
 {
-    const char *wait = args_value(args, "wait");
-    int64_t wait_ms = 0;
     char *path = NULL, number[24];
     size_t size;
-    FILE *out;
+    FILE *out = open_memstream(&path, &size);
 
-    if (wait != NULL && units_parse_duration(wait, &wait_ms, err) < 0) {
-        err_context(err, "option \"--wait\"");
-        return NULL;
-    }
-    out = open_memstream(&path, &size);
     OGEL_CHECK(out != NULL);
     fprintf(out, "/connect?intent=%s", target->intent);
     add_query(out, "cluster", ctl->cluster);
     add_query(out, "max_lag", args_value(args, "max-lag"));
     add_query(out, "min_lsn", args_value(args, "min-lsn"));
     add_query(out, "allow_leader", args_given(args, "no-leader") ? "false" : NULL);
-    snprintf(number, sizeof(number), "%lld", (long long)wait_ms);
-    add_query(out, "wait_ms", wait_ms > 0 ? number : NULL);
+    snprintf(number, sizeof(number), "%lld", (long long)target->wait_ms);
+    add_query(out, "wait_ms", target->wait_ms > 0 ? number : NULL);
     add_query(out, "database", target->database);
     add_query(out, "user", target->user);
     OGEL_CHECK(fclose(out) == 0);
@@ -165,11 +158,14 @@ static enum ctl_exit execute(struct ctl *ctl, const struct target *target, const
 
 /* --- the command ---------------------------------------------------------------------------- */
 
-static enum ctl_exit check(const struct args *args, struct err *err)
+static enum ctl_exit check(const struct args *args, struct target *target, struct err *err)
 {
-    const char *intent = args_value(args, "intent");
+    const char *intent = args_value(args, "intent"), *wait = args_value(args, "wait");
 
-    if (intent != NULL && strcmp(intent, "read") != 0 && strcmp(intent, "write") != 0)
+    target->intent = intent != NULL ? intent : "write";
+    if (wait != NULL && units_parse_duration(wait, &target->wait_ms, err) < 0)
+        err_context(err, "option \"--wait\"");
+    else if (intent != NULL && strcmp(intent, "read") != 0 && strcmp(intent, "write") != 0)
         err_set(err, ERR_INVALID, "option \"--intent\": \"%s\" (allowed: write, read)", intent);
     else if (args->operand_count > 0)
         err_set(err, ERR_INVALID,
@@ -184,19 +180,18 @@ static enum ctl_exit check(const struct args *args, struct err *err)
 
 static enum ctl_exit run(struct ctl *ctl, const struct args *args, struct err *err)
 {
-    const char *intent = args_value(args, "intent");
-    struct target target = {.intent = intent != NULL ? intent : "write"};
+    struct target target = {0};
     json_t *answer = NULL;
     char *path = NULL;
-    enum ctl_exit rc = check(args, err);
+    enum ctl_exit rc = check(args, &target, err);
 
     if (rc == CTL_OK)
         rc = client_find_cluster(ctl, err);
     if (rc != CTL_OK)
         return rc;
     find_names(ctl, args, &target);
-    path = question(ctl, args, &target, err);
-    rc = path != NULL ? client_get(ctl, path, &answer, err) : CTL_USAGE;
+    path = question(ctl, args, &target);
+    rc = client_get_waiting(ctl, path, target.wait_ms, &answer, err);
     if (rc == CTL_OK && args->rest != NULL)
         rc = execute(ctl, &target, answer, args->rest, err);
     else if (rc == CTL_OK && ctl->json)

@@ -13,7 +13,7 @@
 #define DEFAULT_ORCHESTRATOR "127.0.0.1:7432"
 #define SYSTEM_FILE          "/etc/ogel/ctl.yaml"
 
-enum { DEFAULT_PORT = 7432, DEFAULT_TIMEOUT_MS = 60000 };
+enum { DEFAULT_PORT = 7432, DEFAULT_TIMEOUT_MS = 60000, DEFAULT_TRY_MS = 5000 };
 
 struct file_options {
     char *token;
@@ -144,6 +144,7 @@ static int take_output(struct ctl *ctl, const struct args *args, struct err *err
     ctl->json = format != NULL && strcmp(format, "json") == 0;
     ctl->yes = args_given(args, "yes");
     ctl->timeout_ms = DEFAULT_TIMEOUT_MS;
+    ctl->try_ms = DEFAULT_TRY_MS;
     if (timeout != NULL) {
         if (units_parse_duration(timeout, &ctl->timeout_ms, err) < 0)
             return err_context(err, "option \"--timeout\"");

@@ -117,9 +117,9 @@ void view_print_blockers(const json_t *cluster, FILE *out, bool color)
         free(line);
         /* once, below the last of those it is for */
         if (advice != NULL &&
-            strcmp(code, view_text(json_array_get(json_object_get(cluster, "failover_blockers"),
-                                                  i + 1),
-                                   "reason")) != 0)
+            strcmp(code,
+                   view_text(json_array_get(json_object_get(cluster, "failover_blockers"), i + 1),
+                             "reason")) != 0)
             fprintf(out, "    %s\n", advice);
     }
 }
@@ -246,7 +246,9 @@ static void print_nodes(const json_t *cluster, FILE *out, bool color)
         table_cell(table, leads ? STYLE_BOLD : STYLE_PLAIN, "%s", view_text(node, "id"));
         table_cell(table, leads ? STYLE_BOLD : STYLE_PLAIN, "%s", view_text(node, "role"));
         table_cell(table, state_style(node), "%s", view_text(node, "state"));
-        table_cell(table, STYLE_PLAIN, "%s", leads ? "-" : view_text(node, "sync"));
+        table_cell(table, STYLE_PLAIN, "%s",
+                   leads || view_number(node, "generation", -1) < 0 ? "-"
+                                                                    : view_text(node, "sync"));
         lag_cell(table, node);
         number_cell(table, node, "timeline");
         number_cell(table, node, "generation");

@@ -35,7 +35,8 @@ struct fake {
     json_t *cluster;
     int post_status; /* of the answer to every POST */
     int posts;
-    char path[256]; /* of the last POST */
+    int connect_after_ms; /* how long /connect waits for a leader */
+    char path[256];       /* of the last POST */
     char body[1024];
     char who[128];
 };
@@ -48,6 +49,23 @@ static inline void fake_get(struct http_request *request, void *arg)
         http_respond_json(request, 200, json_pack("{s:[O]}", "clusters", fake->cluster));
     else
         http_respond_json(request, 200, json_incref(fake->cluster));
+}
+
+static inline void fake_woken(struct http_request *request, enum http_wake why, void *arg)
+{
+    (void)arg;
+    if (why == HTTP_WAKE_DEADLINE)
+        http_respond_json(request, 200, json_pack("{s:s}", "uri", "postgresql://late:1/"));
+}
+
+static inline void fake_connect(struct http_request *request, void *arg)
+{
+    struct fake *fake = arg;
+
+    if (fake->connect_after_ms > 0)
+        http_suspend(request, fake->connect_after_ms, fake_woken, NULL);
+    else
+        fake_woken(request, HTTP_WAKE_DEADLINE, NULL);
 }
 
 static inline void fake_post(struct http_request *request, void *arg)
@@ -84,6 +102,8 @@ static inline void fake_halt(void *arg)
 static inline void fake_start(struct fake *fake, const char *cluster)
 {
     static struct http_route routes[] = {
+        {HTTP_GET, "/connect", HTTP_READ, fake_connect, NULL},
+        {HTTP_GET, "/v1/clusters/{name}/settings", HTTP_READ, fake_get, NULL},
         {HTTP_GET, "/v1/clusters", HTTP_READ, fake_get, NULL},
         {HTTP_GET, "/v1/clusters/{name}", HTTP_READ, fake_get, NULL},
         {HTTP_POST, "/v1/clusters/{name}/switchover", HTTP_ADMIN, fake_post, NULL},

@@ -37,7 +37,7 @@ static int setup(void **state)
     snprintf(f->ctl.orchestrators[0].host, sizeof(f->ctl.orchestrators[0].host), "127.0.0.1");
     f->ctl.orchestrators[0].port = (uint16_t)f->fake.port;
     f->ctl.orchestrator_count = 1;
-    f->ctl.timeout_ms = 5000;
+    f->ctl.timeout_ms = f->ctl.try_ms = 5000;
     snprintf(f->ctl.token, sizeof(f->ctl.token), CLI_TOKEN);
     snprintf(f->ctl.who, sizeof(f->ctl.who), "alice@host");
     *state = f;
@@ -211,6 +211,28 @@ static void test_client__change_that_got_no_answer__is_not_sent_to_the_next(void
     close(fd);
 }
 
+static void test_connect__wait__outlasts_the_patience_with_one_orchestrator(void **state)
+{
+    struct fixture *f = *state;
+
+    f->ctl.try_ms = 150;
+    f->fake.connect_after_ms = 400;
+    RUN(f, "connect", "--wait", "2s");
+    assert_int_equal(f->ran.rc, CTL_OK);
+    assert_string_equal(f->ran.out, "postgresql://late:1/\n");
+    ran_free(&f->ran);
+}
+
+static void test_connect__program_without_hyphens__is_a_usage_error(void **state)
+{
+    struct fixture *f = *state;
+
+    RUN(f, "connect", "psql");
+    assert_int_equal(f->ran.rc, CTL_USAGE);
+    assert_non_null(strstr(f->ran.err.text, "ogelctl connect -- psql"));
+    ran_free(&f->ran);
+}
+
 /* --- actions -------------------------------------------------------------------------------- */
 
 static void test_switchover__without_terminal_and_yes__does_nothing(void **state)
@@ -356,6 +378,8 @@ int main(void)
         TEST(test_client__none_answers__names_each),
         TEST(test_client__wrong_token__is_told_from_a_dead_orchestrator),
         TEST(test_client__change_that_got_no_answer__is_not_sent_to_the_next),
+        TEST(test_connect__wait__outlasts_the_patience_with_one_orchestrator),
+        TEST(test_connect__program_without_hyphens__is_a_usage_error),
         TEST(test_switchover__without_terminal_and_yes__does_nothing),
         TEST(test_switchover__done__says_who_leads_and_was_asked_by_whom),
         TEST(test_switchover__refused__tells_why),
