@@ -118,6 +118,7 @@ struct step_run *step_run_new(struct agent *agent, const struct step *step)
         run->pm.pidfd = fcntl(agent->pm.pidfd, F_DUPFD_CLOEXEC, 3);
     run->pg = agent->in.pg;
     run->in_recovery = agent->in.in_recovery;
+    run->clean = agent->in.pg_clean;
     run->replication = agent->in.replication;
     run->record_end = agent->in.record_end;
     run->child.pidfd = run->child.output = -1;

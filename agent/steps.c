@@ -1,6 +1,7 @@
 #include "agent/steps.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -366,10 +367,30 @@ static int plant(struct step_run *run)
                                 run->durable.grant.generation - 1, &run->err);
 }
 
+/* What a killed server had written stands in the kernel's memory only. A vote that rests on it would not survive a power
+ * cut, and this machine would come back as a new one. */
+static int flush_wal(struct step_run *run)
+{
+    char path[PGCONF_PATH_SIZE];
+    int fd, rc;
+
+    snprintf(path, sizeof path, "%s/pg_wal", data_directory(run));
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return err_set_errno(&run->err, errno, "cannot open %s", path);
+    rc = syncfs(fd);
+    if (rc != 0)
+        rc = err_set_errno(&run->err, errno, "cannot flush %s", path);
+    close(fd);
+    return rc;
+}
+
 static int read_position(struct step_run *run)
 {
     if (run->pm.pid != 0)
         return step_read_position_online(run);
+    if (!run->clean && flush_wal(run) < 0)
+        return -1;
     if (pgdata_wal_end(bindir(run), data_directory(run), WAL_END_TIMEOUT_MS, &run->end, &run->err) <
         0)
         return -1;

@@ -67,6 +67,7 @@ struct step_run {
     struct postmaster pm; /* its pidfd is this run's own; pid 0: none */
     enum pg_state pg;
     bool in_recovery;
+    bool clean;                         /* not running, after a clean shutdown */
     struct replication replication; /* as written */
     const uint32_t *at_least; /* of pgdata_need_names; NULL: not known */
     struct position record_end;
