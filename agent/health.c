@@ -4,14 +4,19 @@
 #include "base/units.h"
 #include "protocol/names.h"
 
+bool health_answers(const struct report *report)
+{
+    return report->pg == PG_UP && report->local_probe_failing_ms < HEALTH_FAILING_MS;
+}
+
 static bool leads(const struct health *health)
 {
-    return health->report->pg == PG_UP && health->report->leading;
+    return health_answers(health->report) && health->report->leading;
 }
 
 static bool is_standby(const struct health *health)
 {
-    return health->report->pg == PG_UP && health->report->in_recovery;
+    return health_answers(health->report) && health->report->in_recovery;
 }
 
 static bool within_lag(const struct health *health, int64_t max_lag_bytes)
@@ -30,7 +35,7 @@ static bool passes(const struct health *health, enum health_check check, int64_t
     case HEALTH_READ_ONLY: return leads(health) || replica;
     case HEALTH_SYNCHRONOUS: return replica && health->counted;
     case HEALTH_ASYNCHRONOUS: return replica && !health->counted;
-    case HEALTH_RUNNING: return health->report->pg == PG_UP;
+    case HEALTH_RUNNING: return health_answers(health->report);
     case HEALTH_LIVENESS: return health->beat_age_ms <= health->beat_max_ms;
     case HEALTH_READINESS: return leads(health) || (replica && health->report->receiver.streaming);
     }

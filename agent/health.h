@@ -19,7 +19,7 @@ enum health_check {
     HEALTH_READ_ONLY,    /* /read-only: either of them */
     HEALTH_SYNCHRONOUS,  /* /synchronous /sync: a standby that the leader counts */
     HEALTH_ASYNCHRONOUS, /* /asynchronous /async: a standby that it does not count */
-    HEALTH_RUNNING,      /* /health: Postgres is up */
+    HEALTH_RUNNING,      /* /health: Postgres is up and answers */
     HEALTH_LIVENESS,     /* /liveness: the agent's loop runs (it answers) */
     HEALTH_READINESS,    /* /readiness: leads, or is a standby that streams, within ?lag= */
 };
@@ -33,6 +33,13 @@ struct health {
     int64_t beat_age_ms; /* since the agent last looked at its state */
     int64_t beat_max_ms; /* /liveness fails above this */
 };
+
+/* A server that has answered no fresh connection for so long is not up, whatever its process says. One late
+ * answer of a busy machine does not take it out of the load balancer. */
+enum { HEALTH_FAILING_MS = 1000 };
+
+/* Postgres runs and answers. */
+bool health_answers(const struct report *report);
 
 /* 200 or 503. MAX_LAG_BYTES < 0: any lag will do. */
 int health_status(const struct health *health, enum health_check check, int64_t max_lag_bytes);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "agent/api_internal.h"
+#include "agent/health.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/prom.h"
@@ -35,7 +36,8 @@ static void put_node(FILE *out, const struct agent *agent)
     static const enum role roles[] = {ROLE_NONE, ROLE_FENCED, ROLE_LEADER, ROLE_FOLLOWER};
     const struct report *r = &agent->report;
 
-    gauge(out, "ogel_up", "1 while this node's Postgres accepts connections.", r->pg == PG_UP);
+    gauge(out, "ogel_up", "1 while this node's Postgres answers fresh connections.",
+          health_answers(r));
     prom_family(out, "ogel_node_role", "gauge", "1 for the role that this node was given.");
     for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++)
         prom_sample(out, "ogel_node_role", PROM_LABELS("role", role_name(roles[i])),

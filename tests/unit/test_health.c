@@ -47,6 +47,23 @@ static void test_health__a_leader__passes_primary_and_never_replica(void **state
     assert_passes(&health, "plohLR");
 }
 
+/* A frozen server has a process and a listening socket, and answers nobody. */
+static void test_health__postgres_that_answers_nobody__is_alive_and_nothing_else(void **state)
+{
+    struct report report = standby();
+    struct health health = view(&report);
+
+    (void)state;
+    health.counted = true;
+    report.local_probe_failing_ms = HEALTH_FAILING_MS - 1;
+    assert_passes(&health, "roshLR");
+    report.local_probe_failing_ms = HEALTH_FAILING_MS;
+    assert_passes(&health, "L");
+    report = leader();
+    report.local_probe_failing_ms = HEALTH_FAILING_MS;
+    assert_passes(&health, "L");
+}
+
 /* Out of recovery is not enough: a primary nobody granted must get no writes. */
 static void test_health__a_primary_that_does_not_lead__gets_no_traffic(void **state)
 {
@@ -186,6 +203,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_health__a_leader__passes_primary_and_never_replica),
+        cmocka_unit_test(test_health__postgres_that_answers_nobody__is_alive_and_nothing_else),
         cmocka_unit_test(test_health__a_primary_that_does_not_lead__gets_no_traffic),
         cmocka_unit_test(test_health__a_counted_standby__is_synchronous),
         cmocka_unit_test(test_health__a_standby_that_is_not_counted__is_asynchronous),
