@@ -1,6 +1,7 @@
 #include "cli/commands.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "cli/operation.h"
@@ -34,7 +35,9 @@ static enum ctl_exit run(struct ctl *ctl, const struct args *args, struct err *e
     rc = operation_post(ctl, &progress, "/switchover", body, NULL, &answer, err);
     if (rc != CTL_OK)
         goto out;
-    what = xstrdup(view_text(answer, "text"));
+    /* O2 tells that another node than the one asked for took over */
+    what = xstrdup(strcmp(view_text(answer, "reason"), "O2") == 0 ? view_text(answer, "text")
+                                                                  : "switchover done");
     rc = operation_say_leader(ctl, &progress, what, err);
 out:
     free(what);

@@ -13,7 +13,7 @@
 #include "cli/client.h"
 #include "cli/view.h"
 
-enum { LOOK_MS = 200, LOOK_TIMEOUT_MS = 3000, WRITES_WITHIN_MS = 20000 };
+enum { LOOK_MS = 100, LOOK_TIMEOUT_MS = 3000, WRITES_WITHIN_MS = 20000 };
 
 void print_json(const json_t *json)
 {
