@@ -18,6 +18,8 @@ enum {
     FAILING_MS = 200, /* between fresh connections while they fail */
     EXTRAS_MS = 10000,
     EXTRAS_AGAIN_MS = 500, /* a reload takes effect in each session by itself */
+    FLUSH_LATE_MS = 400,
+    PAGE_HEADER_MAX = 64,  /* the insert position may be past a header that is not written yet */
     IDLE_WRITE_MS = 10000, /* a primary that writes nothing is made to, this often */
 };
 
@@ -46,6 +48,8 @@ struct sampler {
     int64_t extras_due_ms;
     int64_t write_due_ms;
     uint64_t written_lsn; /* at the last write */
+    uint64_t flushed_lsn; /* of the last sample */
+    int64_t unflushed_ms; /* WAL waits and nothing is flushed since; 0: not so */
 };
 
 struct delivery {
@@ -102,6 +106,18 @@ static bool write_due(struct sampler *s, const struct sample *sample, int64_t no
     return true;
 }
 
+/* A disk that hangs shows here first, if anybody writes at all. */
+static bool flush_hangs(struct sampler *s, const struct sample *sample, int64_t now)
+{
+    bool waits = sample->status == PG_OK && !sample->in_recovery &&
+                 sample->write_lsn > sample->flush_lsn + PAGE_HEADER_MAX;
+
+    if (!waits || sample->flush_lsn != s->flushed_lsn || s->unflushed_ms == 0)
+        s->unflushed_ms = waits ? now : 0;
+    s->flushed_lsn = sample->flush_lsn;
+    return waits && now - s->unflushed_ms >= FLUSH_LATE_MS;
+}
+
 static void take(struct sampler *s, struct sample *sample, bool suspect)
 {
     int64_t now = clock_boot_ms();
@@ -116,7 +132,8 @@ static void take(struct sampler *s, struct sample *sample, bool suspect)
         }
     }
     /* a server that is starting up is no suspect */
-    suspect = suspect || sample->status == PG_TIMEOUT || sample->status == PG_OTHER;
+    suspect = flush_hangs(s, sample, now) || suspect || sample->status == PG_TIMEOUT ||
+              sample->status == PG_OTHER;
     if (sample->status == PG_STARTING_UP || sample->status == PG_REFUSED)
         return;
     if (suspect || now >= s->probe_due_ms) {
