@@ -93,6 +93,7 @@ struct orchestrator {
     struct resolver *resolver;
     struct redis *redis; /* NULL: not configured */
     struct loop_timer *redis_timer;
+    uint32_t redis_next;                /* cluster whose turn it is */
     struct api *api;
     struct orchestrator_options *options;
     char peer_token[257];

@@ -22,7 +22,14 @@
 #include "orchestrator/options.h"
 #include "orchestrator/shell.h"
 
-enum { LOG_QUEUE_BYTES = 1 << 20, LOG_STOP_MS = 1000, EXIT_CONFIG = 2, CLUSTERS_PER_CLIENT = 16 };
+enum {
+    LOG_QUEUE_BYTES = 1 << 20,
+    LOG_STOP_MS = 1000,
+    EXIT_CONFIG = 2,
+    CLUSTERS_PER_CLIENT = 16,
+    DESCRIPTORS_PER_NODE = 4,
+    DESCRIPTORS_OTHER = 1200,
+};
 
 static const char summary[] = "supervises PostgreSQL clusters of three nodes and fails them over";
 static const char description[] =
@@ -151,6 +158,21 @@ static int make_clients(struct orchestrator *o, struct err *err)
     return 0;
 }
 
+/* A poll, a message, an event log and a probe of each node, and clients. */
+static void raise_descriptor_limit(const struct orchestrator *o)
+{
+    rlim_t wanted = DESCRIPTORS_OTHER + (rlim_t) o->cluster_count * NODE_COUNT * DESCRIPTORS_PER_NODE;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    if (setrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur < wanted)
+        log_event(LOG_LEVEL_WARNING, "few_descriptors", "{s:I,s:I,s:s}", "limit", (json_int_t) limit.rlim_cur, "wanted",
+                  (json_int_t) wanted, "text",
+                  "so many clusters may need more open files than this process may have: raise LimitNOFILE of its unit");
+}
+
 static int start(struct daemon *daemon, struct err *err)
 {
     struct orchestrator *o = &daemon->orchestrator;
@@ -165,6 +187,7 @@ static int start(struct daemon *daemon, struct err *err)
     for (uint32_t i = 0; i < o->cluster_count; i++)
         cluster_fill(o, &o->clusters[i], &o->options->clusters[i]);
     apply_timeouts(o);
+    raise_descriptor_limit(o);
     if (make_clients(o, err))
         return -1;
     if (api_start(o, err) || redis_publish_start(o, err))

@@ -11,23 +11,39 @@
 #include "orchestrator/options.h"
 #include "orchestrator/shell.h"
 
-enum { REWRITE_MS = 3000, KEY_SIZE = CLUSTER_NAME_SIZE + 32 };
+enum { REWRITE_MS = 3000, REWRITE_TURNS = 30, KEY_SIZE = CLUSTER_NAME_SIZE + 32 };
+
+/* Nothing is made for a Redis that would not get it: what it missed it gets when it is back. */
+static bool is_up(const struct redis *redis)
+{
+    struct redis_status status;
+
+    if (!redis)
+        return false;
+    redis_status(redis, &status);
+    return status.state == REDIS_UP;
+}
+
+static void write_topology(struct cluster *cluster)
+{
+    char key[KEY_SIZE];
+    json_t *json = topology_json(cluster);
+    char *text = json_dump_line(json);
+
+    snprintf(key, sizeof key, "ogel:%s:topology", cluster->name);
+    redis_set(cluster->orchestrator->redis, key, text, strlen(text), NULL, NULL);
+    free(text);
+    json_decref(json);
+}
 
 void redis_publish_topology(struct cluster *cluster)
 {
-    struct redis *redis = cluster->orchestrator->redis;
-    char key[KEY_SIZE];
-    json_t *json, *event;
-    char *text;
+    json_t *event;
 
-    if (!redis)
+    if (!is_up(cluster->orchestrator->redis))
         return;
-    json = topology_json(cluster);
-    text = json_dump_line(json);
-    snprintf(key, sizeof key, "ogel:%s:topology", cluster->name);
-    redis_set(redis, key, text, strlen(text), NULL, NULL);
-    free(text);
-    event = json_pack("{s:s,s:o}", "kind", "topology", "topology", json);
+    write_topology(cluster);
+    event = json_pack("{s:s,s:o}", "kind", "topology", "topology", topology_json(cluster));
     redis_publish_event(cluster, event);
     json_decref(event);
 }
@@ -38,7 +54,7 @@ void redis_publish_event(struct cluster *cluster, const json_t *event)
     char channel[KEY_SIZE];
     char *text;
 
-    if (!redis)
+    if (!is_up(redis))
         return;
     text = json_dump_line(event);
     snprintf(channel, sizeof channel, "ogel:%s:events", cluster->name);
@@ -46,26 +62,22 @@ void redis_publish_event(struct cluster *cluster, const json_t *event)
     free(text);
 }
 
-/* A flushed or restarted Redis has the topology back without anybody asking. */
+static uint32_t rewrite_turns(const struct orchestrator *orchestrator)
+{
+    return orchestrator->cluster_count < REWRITE_TURNS ? orchestrator->cluster_count
+                                                       : REWRITE_TURNS;
+}
+
+/* A flushed or restarted Redis has the topology back without anybody asking. The clusters take
+ * turns: hundreds at once would keep the loop from a leader that dies meanwhile. */
 static void rewrite(void *arg)
 {
     struct orchestrator *orchestrator = arg;
-    struct redis_status status;
+    uint32_t turns = rewrite_turns(orchestrator);
 
-    redis_status(orchestrator->redis, &status);
-    if (status.state != REDIS_UP)
-        return;
-    for (uint32_t i = 0; i < orchestrator->cluster_count; i++) {
-        struct cluster *cluster = &orchestrator->clusters[i];
-        char key[KEY_SIZE];
-        json_t *json = topology_json(cluster);
-        char *text = json_dump_line(json);
-
-        snprintf(key, sizeof key, "ogel:%s:topology", cluster->name);
-        redis_set(orchestrator->redis, key, text, strlen(text), NULL, NULL);
-        free(text);
-        json_decref(json);
-    }
+    for (uint32_t i = 0; is_up(orchestrator->redis) && i < orchestrator->cluster_count; i += turns)
+        write_topology(
+            &orchestrator->clusters[orchestrator->redis_next++ % orchestrator->cluster_count]);
 }
 
 static void redis_state(struct redis *redis, enum redis_state state, void *arg)
@@ -93,7 +105,7 @@ int redis_publish_start(struct orchestrator *orchestrator, struct err *err)
                   err))
         return -1;
     orchestrator->redis_timer = loop_timer_new(orchestrator->loop, rewrite, orchestrator);
-    loop_timer_repeat(orchestrator->redis_timer, REWRITE_MS);
+    loop_timer_repeat(orchestrator->redis_timer, REWRITE_MS / rewrite_turns(orchestrator));
     return 0;
 }
 

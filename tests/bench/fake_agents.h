@@ -43,6 +43,7 @@ struct fake_node {
     char *text; /* of the report as it is; NULL: not made yet */
     size_t text_size;
     struct fake_waiter *waiters;
+    struct loop_timer *recovery; /* a crashed Postgres that was started as a standby */
     enum fake_fault fault;
     int fault_status;
     uint64_t events_last;

@@ -18,6 +18,7 @@ enum {
     HUGE_BYTES = 10 << 20,
     DEEP_LEVELS = 100000,
     HANG_MS = 600000,
+    RECOVERY_MS = 200,
     BODY_DEPTH = 16
 };
 
@@ -232,7 +233,31 @@ static void stop_receiving(struct fake_cluster *cluster, int32_t leader)
     }
 }
 
-/* A standby votes at once; a crashed one would have to be started first, and does not. */
+static void vote(struct report *report)
+{
+    report->in_recovery = true;
+    report->vote = (struct vote){.valid = true,
+                                 .promise = report->promise,
+                                 .position = {report->timeline, report->flush_lsn},
+                                 .replay_lsn = report->replay_lsn,
+                                 .complete = true};
+}
+
+static void recovered(void *arg)
+{
+    struct fake_node *node = arg;
+    struct report *report = &node->report;
+
+    if (report->pg != PG_STARTING)
+        return;
+    report->pg = PG_UP;
+    report->local_probe_ok = true;
+    report->cause[0] = '\0';
+    vote(report);
+    changed(node);
+}
+
+/* A standby votes at once; a crashed leader is started as one first. */
 static void fence(struct fake_node *node, const struct desired *message)
 {
     struct report *report = &node->report;
@@ -254,12 +279,13 @@ static void fence(struct fake_node *node, const struct desired *message)
     report->leader = (struct leadership){.node = NODE_NONE};
     report->receiver = (struct receiver_view){.upstream = NODE_NONE, .message_age_ms = AGE_NEVER};
     report->fenced = true;
-    report->in_recovery = report->pg == PG_UP;
-    report->vote = (struct vote){.valid = report->pg == PG_UP,
-                                 .promise = report->promise,
-                                 .position = {report->timeline, report->flush_lsn},
-                                 .replay_lsn = report->replay_lsn,
-                                 .complete = true};
+    memset(&report->vote, 0, sizeof(report->vote));
+    if (report->pg == PG_UP) {
+        vote(report);
+    } else if (report->pg == PG_CRASHED) {
+        report->pg = PG_STARTING;
+        loop_timer_start(node->recovery, RECOVERY_MS);
+    }
     note_event(node, message->generation, "promised, and fenced");
 }
 
@@ -622,6 +648,7 @@ static int cluster_start(struct fakes *fakes, uint32_t number, struct err *err)
 
         node->cluster = cluster;
         node->slot = slot;
+        node->recovery = loop_timer_new(fakes->loop, recovered, node);
         memcpy(node->routes, routes, sizeof(routes));
         for (int i = 0; i < FAKE_ROUTES; i++)
             node->routes[i].arg = node;
@@ -653,6 +680,7 @@ void fakes_stop(struct fakes *fakes)
 
             http_server_stop(node->server);
             fake_postgres_stop(node->postgres);
+            loop_timer_free(node->recovery);
             free(node->text);
         }
     }

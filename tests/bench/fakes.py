@@ -133,8 +133,12 @@ class Orchestrator:
             raise
         return self
 
-    def __exit__(self, *_):
-        self.status = self.process.stop()
+    def __exit__(self, kind, *_):
+        status = self.process.stop()
+        if kind is None:
+            assert status == 0, f"exit {status}: {self.process.log_text()[-3000:]}"
+        else:
+            print(self.process.log_text()[-3000:], file=sys.stderr)
 
     def get(self, path, token="admin"):
         """(status, JSON or None)"""

@@ -311,5 +311,10 @@ int main(int argc, char **argv)
         open_conn(&load, i);
     run(&load);
     report(&load);
+    for (int i = 0; i < load.n_urls; i++)
+        free(load.requests[i]);
+    free(load.latencies_us);
+    free(load.conns);
+    free(load.idle);
     return load.errors > 0 ? 1 : 0;
 }
