@@ -302,6 +302,20 @@ static enum agent_reason take_role(const struct inputs *in, struct durable *next
     }
 }
 
+/* A birth concerns all three, so all three can be asked. A request that was delayed until this
+ * machine's disk was lost would otherwise make it a member without its registering, as if it had
+ * never promised anything. */
+static bool birth_contradicted(const struct inputs *in)
+{
+    for (int32_t peer = 0; peer < NODE_COUNT; peer++) {
+        const struct peer_input *p = &in->peers[peer];
+
+        if (peer != in->durable->node && (!p->known || !p->fresh || p->report->birth_ended))
+            return true;
+    }
+    return false;
+}
+
 /* The last message, if it is to be obeyed: what it changes is made durable before anything is done
  * about it. */
 bool promise_admit(const struct inputs *in, struct step *step)
@@ -319,6 +333,8 @@ bool promise_admit(const struct inputs *in, struct step *step)
     durable_standing(in->durable, &standing);
     verdict = desired_admit(&standing, m);
     if (verdict != VERDICT_OBEY && verdict != VERDICT_PROMISE)
+        return false;
+    if (verdict == VERDICT_PROMISE && m->birth && birth_contradicted(in))
         return false;
     reason = take_role(in, &next, verdict == VERDICT_PROMISE);
     for (int32_t slot = 0; slot < NODE_COUNT; slot++)

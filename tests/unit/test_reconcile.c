@@ -997,6 +997,22 @@ static void tell_birth(struct world *w, int32_t first)
     }
 }
 
+/* Found by tests/sim: a request of long ago reached a machine whose disk had been lost. */
+static void test_birth__peer_silent_or_born__is_not_promised(void **state)
+{
+    struct world w;
+
+    (void) state;
+    make_blank(&w);
+    tell_birth(&w, SELF);
+    w.in.peers[OTHER].fresh = false;
+    assert_string_equal(run(&w), "");
+    w.in.peers[OTHER].fresh = true;
+    w.peers[OTHER].birth_ended = true;
+    w.stop_before = STEP_REGISTER;
+    assert_null(strstr(run(&w), "P5"));
+}
+
 static void test_birth__first_leader__initialises_and_leads_generation_two(void **state)
 {
     struct world w;
@@ -1120,6 +1136,7 @@ int main(void)
         T(test_peer__new_incarnation__leaves_n_before_it_is_answered),
         T(test_peer__older_incarnation__is_answered_with_a_refusal),
         T(test_machine__whose_place_was_taken__stays_stopped),
+        T(test_birth__peer_silent_or_born__is_not_promised),
         T(test_birth__first_leader__initialises_and_leads_generation_two),
         T(test_birth__other_node__clones_without_asking_and_ends_the_birth_when_complete),
         T(test_birth__foreign_data__is_left_alone),
