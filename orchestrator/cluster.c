@@ -141,6 +141,7 @@ void cluster_stop(struct cluster *cluster)
 {
     observe_stop(cluster);
     act_stop(cluster);
+    document_stop(cluster);
     loop_timer_free(cluster->timer);
     cluster->timer = NULL;
 }

@@ -77,6 +77,7 @@ struct cluster {
     struct requests *requests;
     struct topology *topology;
     struct watches *watches;                 /* on the topology */
+    struct document_call *documents;         /* calls under way */
     uint32_t next_read;                      /* replicas take turns */
     struct connect_replies *connect_replies; /* of connect.c; NULL: none yet */
     uint64_t failovers_by_reason[REASON_COUNT];
@@ -92,6 +93,7 @@ struct orchestrator {
     struct http_server *server;
     struct resolver *resolver;
     struct redis *redis; /* NULL: not configured */
+    bool redis_missed;                  /* its absence has been logged */
     struct loop_timer *redis_timer;
     uint32_t redis_next;                /* cluster whose turn it is */
     struct api *api;

@@ -22,7 +22,9 @@ enum {
 };
 
 struct document_call {
+    struct document_call *next, **place; /* of the cluster's */
     struct cluster *cluster;
+    int32_t node; /* whose agent was asked */
     struct http_call *call;
     struct topology_watch *watch;
     struct loop_timer *deadline;
@@ -32,18 +34,26 @@ struct document_call {
     void *arg;
 };
 
-static void finish(struct document_call *call, int status, const char *detail)
+static void call_free(struct document_call *call)
 {
+    *call->place = call->next;
+    if (call->next)
+        call->next->place = call->place;
     http_call_cancel(call->call);
     topology_watch_free(call->watch);
     loop_timer_free(call->deadline);
-    if (call->fn)
-        call->fn(status, call->answer, detail, call->arg);
     json_decref(call->answer);
     free(call);
 }
 
-/* How many agents besides the leader's hold it. */
+static void finish(struct document_call *call, int status, const char *detail)
+{
+    if (call->fn)
+        call->fn(status, call->answer, detail, call->arg);
+    call_free(call);
+}
+
+/* Does another agent hold it besides the one that was asked? */
 static void look(struct cluster *cluster, void *arg)
 {
     struct document_call *call = arg;
@@ -51,7 +61,7 @@ static void look(struct cluster *cluster, void *arg)
     for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
         const struct node_view *view = &cluster->nodes[slot].view;
 
-        if (slot != cluster->plan.leader && view->known && view->reachable &&
+        if (slot != call->node && view->known && view->reachable &&
             document_version_compare(view->report.document.version, call->version) >= 0) {
             finish(call, 200, "");
             return;
@@ -121,11 +131,17 @@ static void fetched(const struct http_result *result, void *arg)
         finish(call, 200, "");
 }
 
-static struct document_call *call_new(struct cluster *cluster, document_fn *fn, void *arg)
+static struct document_call *call_new(struct node *node, document_fn *fn, void *arg)
 {
     struct document_call *call = xcalloc(1, sizeof *call);
 
-    call->cluster = cluster;
+    call->cluster = node->cluster;
+    call->node = node->slot;
+    call->place = &node->cluster->documents;
+    call->next = *call->place;
+    if (call->next)
+        call->next->place = &call->next;
+    *call->place = call;
     call->fn = fn;
     call->arg = arg;
     return call;
@@ -157,7 +173,7 @@ struct document_call *document_change(struct cluster *cluster, const json_t *cha
     body = json_dump_line(json);
     json_decref(json);
     node_url(node, "/v1/document", url, sizeof url);
-    call = call_new(cluster, fn, arg);
+    call = call_new(node, fn, arg);
     call->call = http_call(cluster->client,
                            &(struct http_call_spec){.method = "POST",
                                                     .url = url,
@@ -190,7 +206,7 @@ struct document_call *document_fetch(struct cluster *cluster, document_fn *fn, v
         return NULL;
     }
     node_url(best, "/v1/document", url, sizeof url);
-    call = call_new(cluster, fn, arg);
+    call = call_new(best, fn, arg);
     call->call = http_call(cluster->client,
                            &(struct http_call_spec){.url = url,
                                                     .token = cluster->orchestrator->peer_token,
@@ -202,4 +218,10 @@ struct document_call *document_fetch(struct cluster *cluster, document_fn *fn, v
 void document_forget(struct document_call *call)
 {
     call->fn = NULL;
+}
+
+void document_stop(struct cluster *cluster)
+{
+    while (cluster->documents)
+        call_free(cluster->documents);
 }

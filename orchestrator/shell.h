@@ -47,6 +47,8 @@ struct document_call *document_change(struct cluster *cluster, const json_t *cha
 struct document_call *document_fetch(struct cluster *cluster, document_fn *fn, void *arg,
                                      struct err *err);
 void document_forget(struct document_call *call); /* the caller went away; a change goes on */
+/* Ends what is under way, without a word: the callers have gone. */
+void document_stop(struct cluster *cluster);
 
 /* api.c: the HTTP server of an orchestrator whose clusters have been started. */
 int api_start(struct orchestrator *orchestrator, struct err *err);

@@ -9,7 +9,7 @@
 #include "base/http_server.h"
 #include "protocol/types.h"
 
-enum { FAKE_ROUTES = 3, FAKE_EVENTS_KEPT = 16 };
+enum { FAKE_ROUTES = 5, FAKE_EVENTS_KEPT = 16 };
 
 /* What a misbehaving agent answers to a poll. */
 enum fake_fault {

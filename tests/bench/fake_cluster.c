@@ -551,6 +551,50 @@ static void post_desired(struct http_request *request, void *arg)
     json_decref(json);
 }
 
+/* As much of the cluster document as the core knows. */
+static void respond_version(struct fake_node *node, struct http_request *request)
+{
+    struct document_version version = node->report.document.version;
+
+    http_respond_json(request, 200,
+                      json_pack("{s:{s:I,s:I}}", "version", "generation",
+                                (json_int_t)version.generation, "counter",
+                                (json_int_t)version.counter));
+}
+
+static void get_document(struct http_request *request, void *arg)
+{
+    if (!misbehaves(arg, request))
+        respond_version(arg, request);
+}
+
+static void post_document(struct http_request *request, void *arg)
+{
+    struct fake_node *node = arg;
+    struct fake_cluster *cluster = node->cluster;
+    struct err err = {0};
+    json_t *json = NULL;
+    bool maintenance;
+
+    if (misbehaves(node, request))
+        return;
+    if (json_parse_bounded(request->body, request->body_size, BODY_DEPTH, &json, &err) != 0 ||
+        json_field_bool(json_object_get(json, "change"), "maintenance", JSON_REQUIRED, &maintenance,
+                        &err) != 0) {
+        http_respond_problem(request, 400, NULL, "%s", err.text);
+    } else {
+        node->report.document.maintenance = maintenance;
+        node->report.document.version.generation = node->report.promise.generation;
+        node->report.document.version.counter++;
+        respond_version(node, request);
+        for (int32_t i = 0; i < NODE_COUNT; i++) {
+            cluster->nodes[i].report.document = node->report.document;
+            changed(&cluster->nodes[i]);
+        }
+    }
+    json_decref(json);
+}
+
 void fake_node_fault(struct fake_node *node, enum fake_fault fault, int status)
 {
     node->fault = fault;
@@ -636,7 +680,9 @@ static int cluster_start(struct fakes *fakes, uint32_t number, struct err *err)
     static const struct http_route routes[FAKE_ROUTES] = {
         {HTTP_GET, "/v1/report", HTTP_PEER, get_report, NULL},
         {HTTP_GET, "/v1/events", HTTP_PEER, get_events, NULL},
-        {HTTP_POST, "/v1/desired", HTTP_PEER, post_desired, NULL}};
+        {HTTP_POST, "/v1/desired", HTTP_PEER, post_desired, NULL},
+        {HTTP_GET, "/v1/document", HTTP_PEER, get_document, NULL},
+        {HTTP_POST, "/v1/document", HTTP_PEER, post_document, NULL}};
     struct fake_cluster *cluster = &fakes->clusters[number];
     struct cluster_id id;
 

@@ -140,11 +140,12 @@ class Orchestrator:
         else:
             print(self.process.log_text()[-3000:], file=sys.stderr)
 
-    def get(self, path, token="admin"):
+    def call(self, method, path, body=None):
         """(status, JSON or None)"""
         conn = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10 * procs.SLOW)
         try:
-            conn.request("GET", path, headers={"Authorization": "Bearer " + self.tokens[token]})
+            conn.request(method, path, body=None if body is None else json.dumps(body),
+                         headers={"Authorization": "Bearer " + self.tokens["admin"]})
             reply = conn.getresponse()
             body = reply.read()
         except http.client.HTTPException as e:
@@ -152,6 +153,9 @@ class Orchestrator:
         finally:
             conn.close()
         return reply.status, json.loads(body) if body and "json" in reply.getheader("Content-Type", "") else None
+
+    def get(self, path):
+        return self.call("GET", path)
 
     def clusters(self):
         status, body = self.get("/v1/clusters")

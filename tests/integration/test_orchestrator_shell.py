@@ -114,6 +114,16 @@ def test_election__with_one_voter_hanging__waits_for_it_and_says_so():
         wait(lambda: cluster(o)["writable"], 10, "the one that is back leads, or lets lead")
 
 
+def test_maintenance__holds_back_an_election():
+    with setting() as (agents, o):
+        assert o.call("POST", "/v1/clusters/c0/maintenance", {"enabled": True})[0] == 200
+        wait(lambda: cluster(o)["maintenance"], 5, "it is seen")
+        agents.kill()
+        wait(lambda: cluster(o)["leader"] is None, 5, "the death is seen")
+        time.sleep(2)       # twice the failure_timeout: nothing may happen in it
+        assert agents.stats()["messages"] == 0
+
+
 def test_agent__restarted_at_the_same_port__is_heard_again():
     with setting(lag_ms=0) as (agents, o):
         for _ in range(3):
@@ -170,12 +180,14 @@ def test_sigterm__under_load_with_requests_waiting_and_streams_open__ends_cleanl
                     conn.request("GET", path, headers=head)
                     stack.callback(conn.close)
                 running = load(o, 2)
-                agents.kill()
+                agents.fault("hang", node=0)
+                conn = http.client.HTTPConnection("127.0.0.1", o.port, timeout=20)
+                conn.request("POST", "/v1/clusters/c0/maintenance", '{"enabled": true}', head)
+                stack.callback(conn.close)
                 time.sleep(0.3)
                 assert o.process.stop(5) == 0, o.process.log_text()[-3000:]
                 running.communicate(timeout=30)
-            with fakes.Orchestrator(agents, "repair"):
-                wait(agents.settled, 20, "what it left is finished")
+                agents.fault("none", node=0)
 
 
 def test_redis__absent_or_frozen__changes_nothing():
