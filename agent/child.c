@@ -183,12 +183,11 @@ static int make_clone(struct step_run *run, struct command *command)
 /* --- before a clone
  * ----------------------------------------------------------------------------------- */
 
-static const char source_sql[] =
-    "SELECT current_setting('server_version_num'),"
-    " (SELECT sum(pg_database_size(oid)) FROM pg_database WHERE datallowconn OR datistemplate),"
-    " current_setting('shared_preload_libraries'),"
-    " (SELECT pg_collation_actual_version(oid) FROM pg_collation"
-    "   WHERE collprovider = 'c' AND collversion IS NOT NULL LIMIT 1)";
+static const char source_sql[] = "SELECT (SELECT sum(pg_database_size(oid)) FROM pg_database WHERE "
+                                 "datallowconn OR datistemplate),"
+                                 " current_setting('shared_preload_libraries'),"
+                                 " (SELECT pg_collation_actual_version(oid) FROM pg_collation"
+                                 "   WHERE collprovider = 'c' AND collversion IS NOT NULL LIMIT 1)";
 
 static const char tablespaces_sql[] = "SELECT oid, pg_tablespace_location(oid) FROM pg_tablespace"
                                       " WHERE pg_tablespace_location(oid) <> '' LIMIT 64";
@@ -238,12 +237,12 @@ static int preflight(struct step_run *run)
         pg_exec(conn, SOURCE_DEADLINE_MS, source_sql, 0, NULL, &facts, NULL, &run->err) < 0 ||
         pg_exec(conn, SOURCE_DEADLINE_MS, tablespaces_sql, 0, NULL, &spaces, NULL, &run->err) < 0)
         goto out;
-    size = pg_result_value(facts, 0, 1);
+    size = pg_result_value(facts, 0, 0);
     source = (struct pgdata_source){
-        .version_num = atoi(pg_result_value(facts, 0, 0)),
+        .version_num = pg_server_version(conn),
         .size_bytes = size ? strtoull(size, NULL, 10) : 0,
-        .shared_preload_libraries = pg_result_value(facts, 0, 2),
-        .libc_version = pg_result_value(facts, 0, 3),
+        .shared_preload_libraries = pg_result_value(facts, 0, 1),
+        .libc_version = pg_result_value(facts, 0, 2),
         .tablespaces = list,
         .tablespace_count = read_tablespaces(spaces, list),
     };

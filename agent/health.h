@@ -34,8 +34,8 @@ struct health {
     int64_t beat_max_ms; /* /liveness fails above this */
 };
 
-/* A server that has answered no fresh connection for so long is not up, whatever its process says. One late
- * answer of a busy machine does not take it out of the load balancer. */
+/* A server that has answered no fresh connection for so long is not up, whatever its process says.
+ * One late answer of a busy machine does not take it out of the load balancer. */
 enum { HEALTH_FAILING_MS = 1000 };
 
 /* Postgres runs and answers. */

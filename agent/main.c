@@ -79,7 +79,7 @@ static int read_version(const char *bindir, int *major, struct err *err)
     if (rc == 0) {
         const char *digits = strpbrk(result.output, "0123456789");
 
-        *major = digits ? atoi(digits) : 0;
+        *major = digits ? (int)strtol(digits, NULL, 10) : 0;
         if (result.exit_code != 0 || *major < PG_MAJOR_MIN)
             rc = err_set(err, ERR_INVALID,
                          "%s is version %d; PostgreSQL %d or newer is needed: option "

@@ -281,7 +281,7 @@ static int load_user(struct agent_config *config, struct err *err)
         return err_set(err, ERR_INVALID, "user id %u has no name; Postgres needs one", geteuid());
     if (strlen(found->pw_name) >= sizeof config->os_user)
         return err_set(err, ERR_INVALID, "user name %s is too long", found->pw_name);
-    strcpy(config->os_user, found->pw_name);
+    snprintf(config->os_user, sizeof config->os_user, "%s", found->pw_name);
     return 0;
 }
 

@@ -367,8 +367,8 @@ static int plant(struct step_run *run)
                                 run->durable.grant.generation - 1, &run->err);
 }
 
-/* What a killed server had written stands in the kernel's memory only. A vote that rests on it would not survive a power
- * cut, and this machine would come back as a new one. */
+/* What a killed server had written stands in the kernel's memory only. A vote that rests on it
+ * would not survive a power cut, and this machine would come back as a new one. */
 static int flush_wal(struct step_run *run)
 {
     char path[PGCONF_PATH_SIZE];

@@ -67,9 +67,9 @@ struct step_run {
     struct postmaster pm; /* its pidfd is this run's own; pid 0: none */
     enum pg_state pg;
     bool in_recovery;
-    bool clean;                         /* not running, after a clean shutdown */
+    bool clean;                     /* not running, after a clean shutdown */
     struct replication replication; /* as written */
-    const uint32_t *at_least; /* of pgdata_need_names; NULL: not known */
+    const uint32_t *at_least;       /* of pgdata_need_names; NULL: not known */
     struct position record_end;
     struct address upstream; /* of step.replication.upstream, or the clone's source */
     bool leader_known;

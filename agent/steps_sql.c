@@ -257,6 +257,10 @@ int step_promote(struct step_run *run)
         pause_ms(2);
     }
     run->promoted = true;
+    /* only a standby's position is asked for over it; on a leader people would wonder who that is
+     */
+    pg_close(run->hands->walsender);
+    run->hands->walsender = NULL;
     run->position = (struct position){.timeline = timeline};
     if (timeline != run->durable.grant.generation)
         return err_set(&run->err, ERR_INTERNAL, "promoted to timeline %u instead of %u", timeline,
