@@ -11,6 +11,7 @@ endif
 fuzzers: $(fuzzers)
 
 include tests/bench/local.mk
+include tests/sim/local.mk
 
 # Real servers: run by ./runtests, not by `make check`.
 EXTRA_DIST += tests/integration tests/README

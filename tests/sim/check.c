@@ -1,0 +1,133 @@
+/*
+ * The invariants (docs/protocol.md, section 1), checked where they could break: when something
+ * becomes durable, when a server is promoted, when a commit is acknowledged.
+ */
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+/* I4 and I5, as far as the promise file shows them. */
+void check_persist(int index, const struct durable *before, const struct durable *after)
+{
+    const struct machine *m = &world.machines[index];
+    bool born = after->birth_promised && !after->birth_ended && after->birth_leader == after->node;
+
+    if (after->promise.generation < before->promise.generation)
+        violate("I4: n%d's promise goes back from %u to %u", m->slot + 1,
+                before->promise.generation, after->promise.generation);
+    if (after->promise.generation == before->promise.generation &&
+        before->promise.generation != 0 && after->promise.proposer != before->promise.proposer &&
+        after->role != ROLE_FOLLOWER)
+        violate("I4: n%d changes its promise within generation %u", m->slot + 1,
+                after->promise.generation);
+    if (after->grant.generation != before->grant.generation && after->grant.generation != 0 &&
+        !after->complete && !born)
+        violate("I5: n%d is granted generation %u without complete data", m->slot + 1,
+                after->grant.generation);
+    if (before->grant.spent && !after->grant.spent &&
+        after->grant.generation == before->grant.generation)
+        violate("I4: n%d's spent grant of %u is forgotten", m->slot + 1, after->grant.generation);
+}
+
+/* I1 and I2: every commit that an earlier generation acknowledged is in what this one begins with.
+ * BRANCH is filled in but the generation. */
+void check_promotion(int index, int branch)
+{
+    struct machine *m = &world.machines[index];
+    struct branch *new = &world.branches[branch];
+    const struct grant *grant = &m->disk.durable.grant;
+
+    new->generation = grant->generation;
+    world.elections++;
+    if (!grant->spent)
+        violate("n%d is promoted without a spent grant", m->slot + 1);
+    if (new->timeline != grant->generation)
+        violate("n%d is promoted to timeline %u under generation %u", m->slot + 1, new->timeline,
+                grant->generation);
+    if (!m->disk.durable.complete)
+        violate("I5: n%d is promoted without complete data", m->slot + 1);
+    if (world.branch_of_generation[grant->generation] != 0)
+        violate("I2: n%d is promoted under generation %u, which n%d led", m->slot + 1,
+                grant->generation,
+                world.machines[world.branches[world.branch_of_generation[grant->generation] - 1]
+                                   .machine]
+                        .slot +
+                    1);
+    world.branch_of_generation[grant->generation] = branch + 1;
+    for (int b = 0; b < branch; b++) {
+        const struct branch *old = &world.branches[b];
+
+        if (old->generation != 0 && old->generation < new->generation && old->acked > old->begin &&
+            !branch_contains(new->parent, new->begin, b, old->acked))
+            violate("I1: n%d leads generation %u from %u:%llu, but %u:%llu was acknowledged",
+                    m->slot + 1, new->generation, world.branches[new->parent].timeline,
+                    (unsigned long long)new->begin, old->timeline, (unsigned long long)old->acked);
+    }
+}
+
+/* I3: whoever was promoted under a later generation has it. */
+void check_ack(int index, int branch, uint64_t upto)
+{
+    const struct branch *mine = &world.branches[branch];
+
+    for (int b = 0; b < world.branch_count; b++) {
+        const struct branch *later = &world.branches[b];
+
+        if (later->generation > mine->generation &&
+            !branch_contains(later->parent, later->begin, branch, upto))
+            violate("I3: n%d (generation %u) acknowledges %llu after generation %u was elected "
+                    "without it",
+                    world.machines[index].slot + 1, mine->generation, (unsigned long long)upto,
+                    later->generation);
+    }
+}
+
+/* I5: checked when it begins to stream. (One that is marked for a clone goes on until it is
+ * stopped: its data is whole until then, and whatever it acknowledges lies below the target that it
+ * has to reach later.) */
+void check_counted(int standby, const struct conn *conn)
+{
+    const struct machine *m = &world.machines[standby];
+
+    bool new_copy = !m->disk.durable.complete && m->disk.data_id == m->disk.durable.data_id;
+
+    if (conn->name.counted && (new_copy || m->disk.torn))
+        violate("I5: n%d streams under a counted name without complete data", m->slot + 1);
+}
+
+/* --- after the faults --- */
+
+static bool counts(const struct machine *m)
+{
+    return m->slot != NODE_NONE && !m->retired;
+}
+
+/* A leader serves writes and both others stream, counted. */
+bool check_whole(void)
+{
+    int leaders = 0, followers = 0;
+
+    for (int i = 0; i < MACHINES; i++) {
+        const struct machine *m = &world.machines[i];
+
+        if (!counts(m))
+            continue;
+        leaders += m->report.leading && m->report.accepts_writes && m->server.primary;
+        followers += m->report.role == ROLE_FOLLOWER && m->report.complete &&
+                     m->report.receiver.streaming;
+    }
+    return leaders == 1 && followers == 2;
+}
+
+/* I6 speaks of two nodes with complete data. */
+bool check_recovery_due(void)
+{
+    int complete = 0;
+
+    for (int i = 0; i < MACHINES; i++) {
+        const struct durable *d = &world.machines[i].disk.durable;
+
+        complete += counts(&world.machines[i]) && d->complete && d->registered;
+    }
+    return complete >= QUORUM;
+}

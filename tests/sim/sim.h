@@ -1,0 +1,482 @@
+/*
+ * The simulator: the compiled cores of orchestrator and agents, in virtual time, in one process,
+ * against a small model of what surrounds them. One seed gives one schedule, exactly. Nothing is
+ * allocated: the world is one static struct.
+ *
+ *   world.c     chance, the event queue, the network, the trace
+ *   postgres.c  WAL as a tree of branches, servers, replication connections, clients
+ *   agent.c     the agent's shell: a turn, what steps do and what they came to (mirrors
+ * agent/node.c, apply.c, observe.c) peers.c     long polls, probes, registrations, permissions, the
+ * document (mirrors agent/peers.c, agent/api.c) boss.c      the orchestrator's shell (mirrors
+ * orchestrator/observe.c, act.c, cluster.c) faults.c    what goes wrong check.c     the invariants
+ *   main.c      schedules, figures, options
+ */
+#ifndef OGEL_SIM_H
+#define OGEL_SIM_H
+
+#include <stddef.h>
+
+#include "agent/reconcile.h"
+#include "orchestrator/decide.h"
+#include "protocol/order.h"
+#include "protocol/types.h"
+
+enum {
+    MACHINES = 6, /* three, and those that replace them */
+    BOSSES = 2,
+    ENDPOINTS = MACHINES + BOSSES,
+    EVENTS_MAX = 4096,
+    BRANCHES_MAX = 256,
+    CONNS_MAX = 48,
+    LETTERS_MAX = 128, /* messages of orchestrators: on their way, or kept to be repeated later */
+    TIMELINES_MAX = 1024,
+    RECORD = 8, /* bytes; each record is one commit, or ours */
+    NOBODY = -1,
+};
+
+/* --- WAL --- */
+
+/* What one promotion wrote. Its contents are known by this branch's index, not by its timeline id:
+ * two promotions to one id are two branches. */
+struct branch {
+    int parent;
+    uint32_t timeline;
+    uint64_t begin;
+    uint64_t acked; /* commits up to here were acknowledged to clients */
+    uint32_t generation;
+    int machine;
+};
+
+/* Written survives a killed process, flushed survives a power cut. */
+struct wal {
+    int branch;
+    uint64_t written, flushed;
+};
+
+/* --- a machine --- */
+
+enum receiver { RECEIVER_NONE, RECEIVER_CONNECTING, RECEIVER_STREAMING };
+
+struct server {
+    bool running;  /* a postmaster */
+    bool remains;  /* its backends outlived it */
+    bool starting; /* not accepting connections yet */
+    bool stopping;
+    bool primary;
+    bool promoting;
+    bool frozen;
+    bool replay_held; /* paused, or a conflict */
+    uint32_t life;
+    int64_t since_ms;
+    int64_t ready_ms;
+    int64_t reload_ms;       /* a reload arrives then; 0: none on its way */
+    struct replication conf; /* as loaded */
+    uint64_t applied;
+    enum receiver receiver;
+    int64_t receiver_since_ms;
+    int64_t receiver_ends_ms; /* it was told to; 0: not */
+    int32_t receiver_upstream;
+    struct replication receiver_conf;
+    int conn; /* of its receiver */
+    bool shutdown_written;
+    bool checkpointed; /* control file shows the timeline */
+};
+
+struct disk {
+    struct durable durable;
+    struct document_facts document;
+    bool present;
+    bool torn; /* half-copied: nothing may start from it */
+    bool clean;
+    uint64_t data_id;
+    struct wal wal;
+    uint64_t consistent_at;
+    uint64_t oldest_lsn; /* WAL before is gone */
+    struct replication conf;
+    bool conf_written;
+    uint32_t conf_digest;
+    struct replication note; /* what recall finds */
+    uint32_t note_digest;
+    uint64_t histories[TIMELINES_MAX / 64];
+};
+
+/* One step in a worker's hands. */
+struct run {
+    bool active;
+    bool fails, fails_late;
+    uint32_t number;
+    struct step step;
+    struct durable durable;
+    uint32_t life;
+    bool had_server;
+    bool in_recovery;
+    enum pg_state pg;
+    int64_t deadline_ms;
+    /* out */
+    bool effective;
+    bool failed;
+    bool receivers, promoted;
+    bool names_shown;
+    uint32_t new_life;
+    struct position position, end;
+    uint64_t replay_lsn;
+    struct lineage lineage;
+    uint32_t timeline;
+};
+
+enum { RUN_STEP, RUN_URGENT, RUN_CHECKPOINT, RUNS };
+
+struct sample {
+    bool pending;
+    uint32_t life;
+    int64_t taken_ms;
+    bool ok;
+    bool starting, in_recovery, streaming, old_senders, stopping;
+    struct position flushed;
+    uint64_t write_lsn;
+    struct standby_view standbys[NODE_COUNT];
+    struct replication names;
+};
+
+struct peer {
+    int64_t heard_ms;
+    bool reachable, refuses;
+    enum probe_verdict postgres;
+    int64_t probed_ms;
+    bool probing;
+    int64_t registered_ms;
+    bool registering;
+};
+
+struct machine {
+    int slot;
+    struct disk snapshot; /* of the data directory, for a volume that is rolled back */
+    bool powered;
+    bool retired; /* another took its place */
+    struct disk disk;
+    struct server server;
+
+    /* the agent, lost when it dies */
+    struct durable durable;
+    struct inputs in;
+    struct desired message;
+    struct report peer_reports[NODE_COUNT];
+    struct peer peers[NODE_COUNT];
+    struct run runs[RUNS];
+    struct step step;
+    uint32_t pm_life; /* the server it watches; 0: none */
+    bool end_asked;
+    bool looking;
+    bool turn_posted;
+    int64_t changed_ms;
+    int64_t burst_until_ms;
+    struct sample sample; /* on its way */
+    struct sample seen;
+    bool sampled;
+    int64_t probe_failing_ms;
+    struct lineage lineage;
+    enum child child;
+    uint64_t child_data_id;
+    int child_source;
+    uint32_t child_number;
+    int64_t child_wal_from;
+    int64_t started_ms;
+    int64_t discard_until_ms, discard_asked_ms;
+    uint32_t discard_generation;
+    int32_t discard_given_to;
+    int64_t discard_given_ms;
+    int64_t leading_since_ms;
+    int registrant; /* machine that waits for its answer */
+    uint32_t registrant_life;
+    int64_t document_asked_ms;
+    enum step_kind last_kind;
+    enum agent_reason last_reason;
+    bool last_failed;
+    uint32_t repeats;
+    int64_t wake_ms, timer_ms;
+    int64_t not_before_ms;
+    struct report report, report_seen;
+    uint64_t sequence;
+    uint64_t run_id;
+    int64_t bumped_ms;
+    uint64_t bumped_lsn;
+};
+
+/* --- network --- */
+
+struct endpoint {
+    bool up;
+    bool frozen;
+    uint32_t life;
+    int64_t thaw_ms;
+    int route[NODE_COUNT]; /* which machine answers at that slot's address */
+};
+
+/* A long poll. */
+struct poll {
+    bool active;
+    bool parked;
+    bool news;
+    bool refused;
+    uint32_t number;
+    int target;
+    uint32_t target_life;
+    int64_t asked_ms;
+    uint64_t since;
+    int64_t relay_age_ms[NODE_COUNT];
+    uint32_t relay_generation[NODE_COUNT];
+    struct report report;
+};
+
+struct letter {
+    bool used;
+    struct desired message;
+    int from;
+    uint32_t from_life;
+};
+
+struct conn {
+    bool used;
+    int standby, leader;
+    uint32_t standby_life, leader_life;
+    struct replication name; /* .generation, .counted; the incarnation is the standby's own */
+    uint32_t incarnation;
+    bool receiver_alive, sender_alive;
+    uint64_t wire; /* last flush position that the receiver sent */
+    uint64_t acked;
+    struct replication names; /* N as its walsender read it last */
+    int64_t reply_ms, heard_ms;
+};
+
+struct answer {
+    bool used;
+    uint32_t to_life;
+    struct registration_answer answer;
+};
+
+/* --- an orchestrator --- */
+
+struct boss_node {
+    struct node_view view;
+    int64_t answered_ms, failing_since_ms, reported_ms, probed_ms, postgres_failing_since_ms,
+        probe_started_ms;
+    bool probing;
+    struct desired sent;
+    int64_t sent_ms;
+};
+
+struct boss {
+    uint64_t proposer;
+    int64_t started_ms;
+    struct memory memory;
+    struct plan plan;
+    struct boss_node nodes[NODE_COUNT];
+    struct request request;
+    int64_t request_until_ms;
+    bool round_posted;
+    uint32_t round_number;
+};
+
+/* --- events --- */
+
+enum event_kind {
+    EVENT_NONE,
+    EVENT_SERVER, /* a machine's Postgres goes on */
+    EVENT_CONN,   /* a replication connection goes on */
+    EVENT_CLIENT,
+    EVENT_FAULT,
+    EVENT_AGENT_START,
+    EVENT_POWER,
+    EVENT_THAW,
+    EVENT_THAW_SERVER,
+    EVENT_BOSS_START,
+    /* Of a process (a: endpoint): dropped if it died, held back while it is frozen. */
+    EVENT_OWNED,
+    EVENT_TURN = EVENT_OWNED,
+    EVENT_TIMER,
+    EVENT_EFFECT,
+    EVENT_DONE,
+    EVENT_LOOKED,
+    EVENT_SAMPLE,
+    EVENT_SAMPLED,
+    EVENT_EXITED,
+    EVENT_CHILD,
+    EVENT_POLL_START,
+    EVENT_POLL_ANSWER,
+    EVENT_POLL_OVERDUE,
+    EVENT_POLL_ARRIVE, /* a: the agent that is asked, b: who asks, x: slot */
+    EVENT_POLL_EXPIRE,
+    EVENT_PROBED,
+    EVENT_LETTER,
+    EVENT_REFUSED,
+    EVENT_REGISTER,
+    EVENT_REGISTERED,
+    EVENT_DISCARD,
+    EVENT_DISCARDED,
+    EVENT_DOCUMENT,
+    EVENT_ROUND,
+};
+
+struct event {
+    int64_t at_ms;
+    uint32_t order;
+    uint32_t life;
+    enum event_kind kind;
+    int a, b;
+    uint32_t number;
+    uint64_t x, y;
+};
+
+/* --- the world --- */
+
+struct figures {
+    uint64_t schedules, steps, elections, acked, faults, recovered;
+    uint64_t agent_reasons[AGENT_REASON_COUNT];
+    uint64_t boss_reasons[REASON_COUNT];
+    int64_t slowest_ms;
+    uint64_t slowest_seed;
+};
+
+struct world {
+    uint64_t seed, random;
+    int64_t now_ms;
+    uint32_t order, number, life;
+    int event_count;
+    struct event events[EVENTS_MAX];
+
+    struct machine machines[MACHINES];
+    struct boss bosses[BOSSES];
+    struct endpoint endpoints[ENDPOINTS];
+    bool cut[ENDPOINTS][ENDPOINTS];
+    struct poll polls[ENDPOINTS][NODE_COUNT];
+    struct letter letters[LETTERS_MAX];
+    struct conn conns[CONNS_MAX];
+    struct answer answers[MACHINES];
+
+    int branch_count;
+    struct branch branches[BRANCHES_MAX];
+    int branch_of_generation[TIMELINES_MAX]; /* index + 1 */
+
+    /* weather */
+    bool calm;
+    int loss, slow, step_failures; /* per mille */
+    bool born;
+    bool violated;
+    char violation[200];
+
+    int steps;
+    int elections;
+    int acked;
+    int faults;
+    int disks_lost;
+    int64_t calm_ms;
+    uint64_t acked_at_calm;
+};
+
+extern struct world world;
+extern struct figures figures;
+extern bool trace_on;
+
+/* world.c */
+uint64_t rnd(void);
+uint32_t dice(uint32_t sides); /* 0 .. sides-1 */
+bool happens(int per_mille);
+int64_t between(int64_t low, int64_t high);
+void post(int64_t in_ms, enum event_kind kind, int a, int b);
+void post_event(int64_t in_ms, struct event event);
+bool next_event(struct event *event);
+/* Does a packet get there, and after how long? */
+bool packet(int from, int to, int64_t *delay_ms);
+bool linked(int from, int to); /* both ways */
+void trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void violate(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* postgres.c */
+int branch_at(int branch, uint64_t lsn);
+bool branch_contains(int branch, uint64_t end, int other, uint64_t lsn);
+uint64_t record_end(uint64_t lsn);
+struct position wal_position(const struct wal *wal, uint64_t lsn);
+void wal_lineage(int branch, struct lineage *lineage);
+bool history_has(const struct disk *disk, uint32_t timeline);
+void history_set(struct disk *disk, uint32_t timeline, bool there);
+bool server_alive(const struct machine *m); /* some process of it works */
+void server_tick(int index);
+bool server_start(int index, const struct replication *conf);
+void server_stop(int index);
+void server_kill(int index, bool remains);
+void server_power_cut(int index);
+bool server_receivers(const struct machine *m);
+void server_end_receiver(int index, int64_t in_ms);
+void conn_tick(int conn);
+void client_tick(void);
+enum probe_verdict server_probe(int from, int target);
+bool names_list(const struct replication *names, int32_t slot, uint32_t incarnation,
+                uint32_t generation);
+
+/* agent.c */
+void agent_start(int index);
+void agent_die(int index);
+void agent_changed(int index);
+void agent_turn(int index);
+void agent_timer(int index);
+void agent_looked(int index);
+void agent_sample(int index);
+void agent_sampled(int index);
+void agent_exited(int index, uint32_t life);
+void agent_look(int index);
+void agent_child_end(int index, uint32_t number);
+
+/* steps.c */
+void step_dispatch(int index, int which, const struct step *step);
+void step_effect(int index, int which, uint32_t number);
+void step_done(int index, int which, uint32_t number);
+void step_applied(int index, struct run *run);
+
+/* peers.c */
+void peers_start(int index);
+void peers_register(int index, int32_t slot);
+void peers_registration(int index, int from, uint32_t from_life,
+                        const struct incarnation *incarnation);
+void peers_answer_registration(int index, bool accepted);
+void peers_registered(int index, int from);
+void peers_ask_discard(int index);
+void peers_discard(int index, int from, uint32_t generation, uint32_t from_life, int64_t asked_ms);
+void peers_fetch_document(int index, int32_t slot);
+void peers_document(int index, int from);
+void peers_view(int index, int32_t slot, struct peer_view *view);
+void peers_confirm(int index, int32_t slot, uint32_t generation, int64_t at_ms);
+void peers_probe_if_due(int index, int32_t slot);
+void poll_start(int owner, int32_t slot);
+void poll_arrive(int target, int owner, int32_t slot, uint32_t number);
+void poll_expire(int target, int owner, int32_t slot, uint32_t number);
+void poll_answer(int owner, int32_t slot, uint32_t number);
+void poll_overdue(int owner, int32_t slot, uint32_t number);
+void poll_wake(int target);
+void report_update(int index);
+
+/* boss.c */
+void boss_start(int which);
+void boss_die(int which);
+void boss_changed(int which);
+void boss_round(int which);
+void boss_polled(int which, int32_t slot, struct poll *poll);
+void boss_silent(int which, int32_t slot, bool refuses);
+void boss_probed(int which, int32_t slot, enum probe_verdict verdict);
+void boss_refused(int which, int32_t slot, struct promise promise);
+void boss_ask(int which, enum request_kind kind, int32_t target);
+void letter_arrive(int target, int letter);
+
+/* faults.c */
+void fault(void);
+void faults_end(void);
+void machine_power(int index, bool on);
+
+/* check.c */
+void check_persist(int index, const struct durable *before, const struct durable *after);
+void check_promotion(int index, int branch);
+void check_ack(int index, int branch, uint64_t upto);
+void check_counted(int standby, const struct conn *conn);
+bool check_whole(void);
+bool check_recovery_due(void);
+
+#endif
