@@ -93,9 +93,9 @@ struct orchestrator {
     struct http_server *server;
     struct resolver *resolver;
     struct redis *redis; /* NULL: not configured */
-    bool redis_missed;                  /* its absence has been logged */
+    bool redis_missed;   /* its absence has been logged */
     struct loop_timer *redis_timer;
-    uint32_t redis_next;                /* cluster whose turn it is */
+    uint32_t redis_next; /* cluster whose turn it is */
     struct api *api;
     struct orchestrator_options *options;
     char peer_token[257];

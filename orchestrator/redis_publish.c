@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/log.h"
 #include "base/loop.h"
 #include "base/mem.h"
 #include "base/redis.h"
@@ -68,6 +69,21 @@ static uint32_t rewrite_turns(const struct orchestrator *orchestrator)
                                                        : REWRITE_TURNS;
 }
 
+/* Once when it goes, or was never there, and once when it is back. */
+static void tell(struct orchestrator *orchestrator)
+{
+    struct redis_status status;
+
+    redis_status(orchestrator->redis, &status);
+    if (status.state == REDIS_UP && orchestrator->redis_missed)
+        log_event(LOG_LEVEL_INFO, "redis_answers", NULL);
+    else if (status.state != REDIS_UP && !orchestrator->redis_missed && status.error[0])
+        log_event(LOG_LEVEL_WARNING, "redis_missing", "{s:s}", "error", status.error);
+    else
+        return;
+    orchestrator->redis_missed = status.state != REDIS_UP;
+}
+
 /* A flushed or restarted Redis has the topology back without anybody asking. The clusters take
  * turns: hundreds at once would keep the loop from a leader that dies meanwhile. */
 static void rewrite(void *arg)
@@ -75,6 +91,7 @@ static void rewrite(void *arg)
     struct orchestrator *orchestrator = arg;
     uint32_t turns = rewrite_turns(orchestrator);
 
+    tell(orchestrator);
     for (uint32_t i = 0; is_up(orchestrator->redis) && i < orchestrator->cluster_count; i += turns)
         write_topology(
             &orchestrator->clusters[orchestrator->redis_next++ % orchestrator->cluster_count]);
