@@ -82,9 +82,9 @@ int pgdata_inspect(const char *datadir, enum pgdata_kind *kind, int *major, stru
 /* --- pg_control ---------------------------------------------------------------------------------
  */
 
-const char *const pgdata_need_names[PGDATA_NEEDS] = {
-    "max_connections", "max_worker_processes", "max_wal_senders", "max_prepared_transactions",
-    "max_locks_per_transaction"};
+const char *const pgdata_need_names[PGDATA_NEEDS] = {"max_connections", "max_worker_processes",
+                                                     "max_wal_senders", "max_prepared_transactions",
+                                                     "max_locks_per_transaction"};
 static const char *const need_labels[PGDATA_NEEDS] = {
     "max_connections setting", "max_worker_processes setting", "max_wal_senders setting",
     "max_prepared_xacts setting", "max_locks_per_xact setting"};

@@ -305,13 +305,13 @@ static char *answer_text(const struct wish *wish, int32_t slot)
     if (wish->uri)
         return xstrdup(uri);
     write_uri(wish, NODE_NONE, wish->write ? "read-write" : "prefer-standby", multi);
-    json = json_pack(
-        "{s:s,s:s,s:s,s:s,s:i,s:s,s:s,s:I,s:o,s:o,s:o}", "cluster", wish->cluster->name, "node",
-        wish->cluster->nodes[slot].id, "role", slot == topology->leader ? "leader" : "replica",
-        "host", node->address.host, "port", node->address.port, "uri", uri, "multi_host_uri", multi,
-        "generation", (json_int_t)topology->generation, "lag_bytes",
-        lag(node->lag_bytes, UINT64_MAX), "lag_ms", lag(node->lag_ms, UINT32_MAX), "lsn",
-        json_lsn(node->replay_lsn));
+    json = json_pack("{s:s,s:s,s:s,s:s,s:i,s:s,s:s,s:I,s:o,s:o,s:o}", "cluster",
+                     wish->cluster->name, "node", wish->cluster->nodes[slot].id, "role",
+                     slot == topology->leader ? "leader" : "replica", "host", node->address.host,
+                     "port", node->address.port, "uri", uri, "multi_host_uri", multi, "generation",
+                     (json_int_t)topology->generation, "lag_bytes",
+                     lag(node->lag_bytes, UINT64_MAX), "lag_ms", lag(node->lag_ms, UINT32_MAX),
+                     "lsn", json_lsn(node->replay_lsn));
     text = json_dump_line(json);
     json_decref(json);
     return text;

@@ -24,7 +24,7 @@ struct topology_node {
 struct topology {
     uint64_t version;  /* grows with each change of anything but lags and LSNs */
     uint64_t revision; /* grows with each change */
-    int32_t leader;   /* slot or NODE_NONE */
+    int32_t leader;    /* slot or NODE_NONE */
     uint32_t generation;
     bool writable;
     enum reason not_writable;
