@@ -30,7 +30,7 @@ static uint64_t lag_bytes(const struct plan *plan, const struct cluster *cluster
 {
     const struct report *leader;
 
-    if (plan->leader < 0)
+    if (plan->leader < 0 || report->replay_lsn == 0)
         return UINT64_MAX;
     leader = &cluster->nodes[plan->leader].view.report;
     return leader->write_lsn > report->replay_lsn ? leader->write_lsn - report->replay_lsn : 0;
