@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -25,38 +27,24 @@
 #include "base/secret.h"
 #include "tests/bench/fake_agents.h"
 
-enum { TICK_MS = 1, SAMPLES_MAX = 1 << 20 };
+enum { TICK_NS = 1000000, SAMPLES_MAX = 1 << 20 };
 
 struct program {
     struct fakes fakes;
     struct http_server *control;
-    struct loop_timer *tick, *kill, *flap;
-    int64_t lag_ms, flap_ms;
+    struct loop_watch *tick;
+    int tick_fd;
+    int64_t lag_ms, flap_ms, kill_ms; /* 0: never */
+    int64_t written_us, flapped_us, killed_us;
     const char *token_file;
     uint32_t count;
 };
 
 /* --- what happens by itself --- */
 
-/* Spread over the time, as that of clusters that know nothing of each other. */
-static void on_tick(void *arg)
-{
-    struct program *program = arg;
-    struct fakes *fakes = &program->fakes;
-    static int64_t began_ms, written;
-    int64_t now_ms = clock_mono_ms();
-
-    if (began_ms == 0)
-        began_ms = now_ms;
-    for (int64_t due = (now_ms - began_ms) * fakes->count / program->lag_ms; written < due;
-         written++)
-        fake_cluster_write(&fakes->clusters[fakes->next_lag++ % fakes->count]);
-}
-
 /* A leader at random, of a cluster that is ready for it. */
-static void on_kill(void *arg)
+static void kill_one(struct fakes *fakes)
 {
-    struct fakes *fakes = &((struct program *)arg)->fakes;
     uint32_t first = (uint32_t)rand_below(fakes->count);
 
     for (uint32_t i = 0; i < fakes->count; i++) {
@@ -70,11 +58,47 @@ static void on_kill(void *arg)
     fakes->kills_skipped++;
 }
 
-static void on_flap(void *arg)
+/* How many of what happens EVERY_US are due since the last call, whose time is in *LAST_US. */
+static uint64_t due(int64_t now_us, int64_t every_us, int64_t *last_us)
 {
-    struct fakes *fakes = &((struct program *)arg)->fakes;
+    uint64_t n = every_us > 0 ? (uint64_t)((now_us - *last_us) / every_us) : 0;
 
-    fake_cluster_flap(&fakes->clusters[rand_below(fakes->count)]);
+    *last_us += (int64_t)n * every_us;
+    return n;
+}
+
+/* Writes are spread over the time, as those of clusters that know nothing of each other. */
+static void on_tick(int fd, unsigned events, void *arg)
+{
+    struct program *program = arg;
+    struct fakes *fakes = &program->fakes;
+    int64_t now_us = clock_mono_us();
+    uint64_t ticks;
+
+    (void)events;
+    if (read(fd, &ticks, sizeof(ticks)) < 0)
+        return;
+    for (uint64_t n = due(now_us, program->lag_ms * 1000 / fakes->count, &program->written_us);
+         n > 0; n--)
+        fake_cluster_write(&fakes->clusters[fakes->next_lag++ % fakes->count]);
+    if (due(now_us, program->flap_ms * 1000, &program->flapped_us) > 0)
+        fake_cluster_flap(&fakes->clusters[rand_below(fakes->count)]);
+    if (due(now_us, program->kill_ms * 1000, &program->killed_us) > 0)
+        kill_one(fakes);
+    fakes_expire(fakes);
+}
+
+static int start_ticking(struct program *program, struct err *err)
+{
+    struct itimerspec every = {.it_interval.tv_nsec = TICK_NS, .it_value.tv_nsec = TICK_NS};
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+
+    if (fd < 0 || timerfd_settime(fd, 0, &every, NULL) != 0)
+        return err_set(err, ERR_IO, "no timer: %m");
+    program->written_us = program->flapped_us = clock_mono_us();
+    program->tick_fd = fd;
+    program->tick = loop_watch_new(program->fakes.loop, fd, LOOP_READ, on_tick, program);
+    return 0;
 }
 
 /* --- what was measured --- */
@@ -165,15 +189,12 @@ static void post_serve(struct http_request *request, void *arg)
 static void post_start(struct http_request *request, void *arg)
 {
     struct program *program = arg;
-    int64_t kill_ms = number(request, "kill_ms");
 
     program->fakes.n_detected = program->fakes.n_granted = 0;
     program->fakes.kills = program->fakes.kills_skipped = 0;
     program->fakes.polls = program->fakes.reports = program->fakes.messages = 0;
-    if (kill_ms > 0)
-        loop_timer_repeat(program->kill, kill_ms);
-    else
-        loop_timer_stop(program->kill);
+    program->kill_ms = number(request, "kill_ms");
+    program->killed_us = clock_mono_us();
     http_respond(request, 204, NULL, NULL, 0);
 }
 
@@ -293,14 +314,7 @@ static int start(struct program *program, struct err *err)
     fakes->granted_us = xcalloc(fakes->room, sizeof(*fakes->granted_us));
     if (fakes_start(fakes, program->count, err) != 0 || serve_control(program, err) != 0)
         return -1;
-    program->tick = loop_timer_new(fakes->loop, on_tick, program);
-    program->kill = loop_timer_new(fakes->loop, on_kill, program);
-    program->flap = loop_timer_new(fakes->loop, on_flap, program);
-    if (program->lag_ms > 0)
-        loop_timer_repeat(program->tick, TICK_MS);
-    if (program->flap_ms > 0)
-        loop_timer_repeat(program->flap, program->flap_ms);
-    return 0;
+    return start_ticking(program, err);
 }
 
 int main(int argc, char **argv)
@@ -322,9 +336,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "fake_agents: %s\n", err.text);
     print_line(stats(&program.fakes));
     loop_watch_free(input);
-    loop_timer_free(program.tick);
-    loop_timer_free(program.kill);
-    loop_timer_free(program.flap);
+    loop_watch_free(program.tick);
+    close(program.tick_fd);
     http_server_stop(program.control);
     fakes_stop(&program.fakes);
     free(program.fakes.detection_us);

@@ -64,8 +64,9 @@ struct fakes {
     struct loop *loop;
     char token[257];
     struct fake_cluster *clusters;
-    uint32_t count, first; /* and the number in the first one's name */
-    uint32_t next_lag;     /* clusters take turns */
+    uint32_t count, first;                      /* and the number in the first one's name */
+    uint32_t next_lag;                          /* clusters take turns */
+    struct fake_waiter *waiting, **waiting_end; /* polls, in the order in which they came */
     /* of each death that was answered, until the first promise request and until the grant */
     uint32_t *detection_us, *granted_us;
     size_t n_detected, n_granted, room;
@@ -87,6 +88,9 @@ bool fake_cluster_kill(struct fake_cluster *cluster);
 void fake_cluster_flap(struct fake_cluster *cluster);
 /* WAL grows, followers are somewhere behind. */
 void fake_cluster_write(struct fake_cluster *cluster);
+
+/* Answers polls that have waited long enough. */
+void fakes_expire(struct fakes *fakes);
 
 void fake_node_fault(struct fake_node *node, enum fake_fault fault, int status);
 /* The whole agent goes, or comes back at the same port as a new process. */

@@ -19,13 +19,16 @@ enum {
     DEEP_LEVELS = 100000,
     HANG_MS = 600000,
     RECOVERY_MS = 200,
+    WAIT_GRACE_MS = 50,
     BODY_DEPTH = 16
 };
 
 struct fake_waiter {
-    struct fake_waiter *next, **place;
+    struct fake_waiter *next, **place;     /* of the node */
+    struct fake_waiter *after, **position; /* of all */
     struct http_request *request;
     struct fake_node *node;
+    int64_t due_us;
 };
 
 const char *const fake_fault_names[] = {"none",      "hang",    "status", "empty", "garbage",
@@ -108,6 +111,11 @@ static void waiter_free(struct fake_waiter *waiter)
     *waiter->place = waiter->next;
     if (waiter->next != NULL)
         waiter->next->place = waiter->place;
+    *waiter->position = waiter->after;
+    if (waiter->after != NULL)
+        waiter->after->position = waiter->position;
+    else
+        waiter->node->cluster->fakes->waiting_end = waiter->position;
     free(waiter);
 }
 
@@ -422,6 +430,20 @@ static void waited(struct http_request *request, enum http_wake why, void *arg)
         http_respond(request, 204, NULL, NULL, 0);
 }
 
+/* The loop's timers go by a coarse clock: all would come at once, every few milliseconds, as those
+ * of agents on machines of their own never do. */
+void fakes_expire(struct fakes *fakes)
+{
+    int64_t now_us = clock_mono_us();
+
+    while (fakes->waiting != NULL && fakes->waiting->due_us <= now_us) {
+        struct http_request *request = fakes->waiting->request;
+
+        waiter_free(fakes->waiting);
+        http_respond(request, 204, NULL, NULL, 0);
+    }
+}
+
 static int64_t query_number(const struct http_request *request, const char *name)
 {
     const char *text = http_request_query(request, name);
@@ -431,14 +453,21 @@ static int64_t query_number(const struct http_request *request, const char *name
 
 static void wait_for_news(struct fake_node *node, struct http_request *request, int64_t wait_ms)
 {
+    struct fakes *fakes = node->cluster->fakes;
     struct fake_waiter *waiter = xcalloc(1, sizeof(*waiter));
 
-    *waiter = (struct fake_waiter){
-        .next = node->waiters, .place = &node->waiters, .request = request, .node = node};
+    *waiter = (struct fake_waiter){.next = node->waiters,
+                                   .place = &node->waiters,
+                                   .position = fakes->waiting_end,
+                                   .request = request,
+                                   .node = node,
+                                   .due_us = clock_mono_us() + wait_ms * 1000};
     if (node->waiters != NULL)
         node->waiters->place = &waiter->next;
     node->waiters = waiter;
-    http_suspend(request, wait_ms, waited, waiter);
+    *fakes->waiting_end = waiter;
+    fakes->waiting_end = &waiter->after;
+    http_suspend(request, wait_ms + WAIT_GRACE_MS, waited, waiter);
 }
 
 static void hung(struct http_request *request, enum http_wake why, void *arg)
@@ -712,6 +741,7 @@ int fakes_start(struct fakes *fakes, uint32_t count, struct err *err)
 {
     fakes->clusters = xcalloc(count, sizeof(*fakes->clusters));
     fakes->count = count;
+    fakes->waiting_end = &fakes->waiting;
     for (uint32_t i = 0; i < count; i++)
         if (cluster_start(fakes, i, err) != 0)
             return -1;
