@@ -104,4 +104,8 @@ bin_PROGRAMS += ogel-agent
 ogel_agent_SOURCES = agent/main.c
 ogel_agent_LDADD = libogagent.a libogreconcile.a libogproto.a libogbase.a $(BASE_LIBS)
 
-unit_tests += tests/unit/test_reconcile
+unit_tests += tests/unit/test_reconcile tests/unit/test_reconcile_join
+tests_unit_test_reconcile_SOURCES = tests/unit/test_reconcile.c \
+	tests/unit/reconcile_world.c tests/unit/reconcile_world.h
+tests_unit_test_reconcile_join_SOURCES = tests/unit/test_reconcile_join.c \
+	tests/unit/reconcile_world.c tests/unit/reconcile_world.h
