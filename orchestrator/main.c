@@ -161,16 +161,18 @@ static int make_clients(struct orchestrator *o, struct err *err)
 /* A poll, a message, an event log and a probe of each node, and clients. */
 static void raise_descriptor_limit(const struct orchestrator *o)
 {
-    rlim_t wanted = DESCRIPTORS_OTHER + (rlim_t) o->cluster_count * NODE_COUNT * DESCRIPTORS_PER_NODE;
+    rlim_t wanted = DESCRIPTORS_OTHER +
+                    (rlim_t)o->cluster_count * NODE_COUNT * DESCRIPTORS_PER_NODE;
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= wanted)
         return;
     limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
     if (setrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur < wanted)
-        log_event(LOG_LEVEL_WARNING, "few_descriptors", "{s:I,s:I,s:s}", "limit", (json_int_t) limit.rlim_cur, "wanted",
-                  (json_int_t) wanted, "text",
-                  "so many clusters may need more open files than this process may have: raise LimitNOFILE of its unit");
+        log_event(LOG_LEVEL_WARNING, "few_descriptors", "{s:I,s:I,s:s}", "limit",
+                  (json_int_t)limit.rlim_cur, "wanted", (json_int_t)wanted, "text",
+                  "so many clusters may need more open files than this process may have: raise "
+                  "LimitNOFILE of its unit");
 }
 
 static int start(struct daemon *daemon, struct err *err)

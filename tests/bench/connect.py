@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """/connect under load, both intents, with a token: latency at a fixed rate while the topology changes once a second
-(a follower leaves or comes back; its agents are simulated), the same while a leader dies once a second (requests wait for
-the next one), and the most requests a second beside a bare libmicrohttpd "hello", in pairs whose order alternates."""
+(a follower leaves or comes back; its agents are simulated), the same while a leader dies once a second (requests wait
+for the next one), and the most requests a second beside a bare libmicrohttpd "hello", in pairs whose order
+alternates."""
 
 import json
 import os

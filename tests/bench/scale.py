@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """One orchestrator over many clusters beside the same over one: its CPU, and the time from the death of a leader to
-the first request for a promise. Agents are simulated (fake_agents.c), with reports of full size, lags that change once a
-second, and one death a second. Rounds of one and many alternate."""
+the first request for a promise. Agents are simulated (fake_agents.c), with reports of full size, lags that change once
+a second, and one death a second. Rounds of one and many alternate."""
 
 import os
 import statistics
@@ -38,7 +38,8 @@ def run(root, count, seconds, kill_ms):
             "agents_cpu_percent": round(agents_percent, 1), "pss_mib": round(memory, 1),
             "reports_per_s": round(stats["reports"] / took), "polls_per_s": round(stats["polls"] / took),
             "deaths": stats["kills"], "deaths_skipped": stats["kills_skipped"],
-            "detection": times(stats["detection_us"]), "granted": times(stats["granted_us"]), "refusals": stats["refusals"]}
+            "detection": times(stats["detection_us"]), "granted": times(stats["granted_us"]),
+            "refusals": stats["refusals"]}
 
 
 def main():
