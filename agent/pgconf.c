@@ -324,7 +324,8 @@ static int write_static(const struct pgconf *conf, const char *dir, unsigned *ch
     return text_store(&text, path, STORE_DURABLE, PGCONF_CHANGED_STATIC, changed);
 }
 
-/* In force without at_least; the agent's default or PostgreSQL's own where the document has none. */
+/* In force without at_least; the agent's default or PostgreSQL's own where the document has
+ * none. */
 static long need_set(const struct pgconf *conf, size_t need)
 {
     static const long defaults[PGDATA_NEEDS] = {200, 8, 10, 0, 64};

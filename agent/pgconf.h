@@ -50,7 +50,7 @@ struct pgconf {
     const struct pgconf_setting *settings; /* the document's; refused ones are left out */
     size_t setting_count;
     const uint32_t *at_least; /* of pgdata_need_names: what a standby must have; NULL: not known */
-    const char *const *hba; /* the document's; refused ones are left out */
+    const char *const *hba;   /* the document's; refused ones are left out */
     size_t hba_count;
 
     /* roles; all in access rules only */

@@ -273,9 +273,9 @@ void reconcile(const struct inputs *in, struct step *step)
         *step = later;
 }
 
-/* The position that was read is kept durably, and is not below what this data was known to hold: a copy that was rolled
- * back is found out by identity_check_data(), and until that is durable it must not speak either. (What a rewind has cut
- * off stands in the floor, and in the vote.) */
+/* The position that was read is kept durably, and is not below what this data was known to hold:
+ * a copy that was rolled back is found out by identity_check_data(), and until that is durable
+ * it must not speak either. (What a rewind has cut off stands in the floor, and in the vote.) */
 static bool floor_kept(const struct inputs *in)
 {
     int order = position_compare(in->durable->floor, in->record_end);

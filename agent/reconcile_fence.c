@@ -39,7 +39,8 @@ bool fence(const struct inputs *in, struct step *step)
     if (in->pg == PG_STARTING) {
         /* A rewound copy may need its leader's WAL before it accepts connections at all.
          * Stopped, it can be read. */
-        if (!in->durable->complete && in->now_ms - in->pg_since_ms > in->options.position_timeout_ms)
+        if (!in->durable->complete &&
+            in->now_ms - in->pg_since_ms > in->options.position_timeout_ms)
             return choose(step, STEP_STOP, AGENT_REASON_STOP_TO_READ);
         return choose_wait(step, AGENT_REASON_WAIT, WAKE_SOON_MS);
     }

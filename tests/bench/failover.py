@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 """Outage by kind of fault, beside the bare floor of the same run.
 
-The outage is the time from the fault to the first write that another leader's quorum acknowledged, seen by a client that
-does nothing but write: through a libpq multi-host connection, or, where a machine is silent, by a client that tries
-every address at once (libpq 15's connect_timeout is never below 2 s). For a switchover it is the longest gap between two
-acknowledged writes. After each run every acknowledged value is looked for on the new leader, row by row."""
+The outage is the time from the fault to the first write that another leader's quorum acknowledged, seen by a client
+that does nothing but write: through a libpq multi-host connection, or, where a machine is silent, by a client that
+tries every address at once (libpq 15's connect_timeout is never below 2 s). For a switchover it is the longest gap
+between two acknowledged writes. After each run every acknowledged value is looked for on the new leader, row by row."""
 
 import os
 import random

@@ -64,7 +64,8 @@ def main():
                      f"ratio {pairs[-1][0] / pairs[-1][1]:.3f}")
         c.start()
         c.wait_healthy(60)
-    benchlib.report(args, {"ratio": summary([a / b for a, b in pairs], 3), "managed_tps": summary([a for a, _ in pairs]),
+    benchlib.report(args, {"ratio": summary([a / b for a, b in pairs], 3),
+                           "managed_tps": summary([a for a, _ in pairs]),
                            "unmanaged_tps": summary([b for _, b in pairs])})
     return 0
 

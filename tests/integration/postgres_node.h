@@ -1,6 +1,6 @@
 /* Real servers for tests of the agent's Postgres layer: one that leads, one that follows. */
-#ifndef OGEL_TESTS_POSTGRES_NODE_H
-#define OGEL_TESTS_POSTGRES_NODE_H
+#ifndef OGEL_TESTS_INTEGRATION_POSTGRES_NODE_H
+#define OGEL_TESTS_INTEGRATION_POSTGRES_NODE_H
 
 #include <setjmp.h>
 #include <stdarg.h>

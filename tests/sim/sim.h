@@ -5,14 +5,17 @@
  *
  *   world.c     chance, the event queue, the network, the trace
  *   postgres.c  WAL as a tree of branches, servers, replication connections, clients
- *   agent.c     the agent's shell: a turn, what steps do and what they came to (mirrors
- * agent/node.c, apply.c, observe.c) peers.c     long polls, probes, registrations, permissions, the
- * document (mirrors agent/peers.c, agent/api.c) boss.c      the orchestrator's shell (mirrors
- * orchestrator/observe.c, act.c, cluster.c) faults.c    what goes wrong check.c     the invariants
+ *   agent.c     the agent's shell: a turn (mirrors agent/node.c, observe.c)
+ *   steps.c     what steps do and what they came to (mirrors agent/steps*.c, apply.c)
+ *   peers.c     long polls, probes, registrations, permissions, the document (mirrors
+ *               agent/peers.c, api.c)
+ *   boss.c      the orchestrator's shell (mirrors orchestrator/observe.c, act.c, cluster.c)
+ *   faults.c    what goes wrong
+ *   check.c     the invariants
  *   main.c      schedules, figures, options
  */
-#ifndef OGEL_SIM_H
-#define OGEL_SIM_H
+#ifndef OGEL_TESTS_SIM_SIM_H
+#define OGEL_TESTS_SIM_SIM_H
 
 #include <stddef.h>
 

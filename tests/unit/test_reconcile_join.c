@@ -59,8 +59,7 @@ static void test_follow__prefix__attaches_without_rewind(void **state)
     assert_true(w.in.replication.counted);
 }
 
-static void
-test_follow__crashed_leader_that_diverged__rewinds_once_and_counts_only_past_the_leaders_lsn(
+static void test_follow__crashed_leader_that_diverged__rewinds_once_and_counts_past_its_lsn(
     void **state)
 {
     struct world w;
@@ -386,7 +385,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_follow__leader_that_does_not_tell_its_own_timeline_yet__is_waited_for),
         T(test_follow__prefix__attaches_without_rewind),
-        T(test_follow__crashed_leader_that_diverged__rewinds_once_and_counts_only_past_the_leaders_lsn),
+        T(test_follow__crashed_leader_that_diverged__rewinds_once_and_counts_past_its_lsn),
         T(test_follow__rewind_fails__is_cloned),
         T(test_follow__agent_killed_in_a_rewind__does_not_rewind_again),
         T(test_follow__wal_gone_from_the_leader__asks_before_it_discards),
