@@ -70,6 +70,7 @@ bool child_results(const struct inputs *in, struct step *step)
 static bool clone(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
+    struct replication locked = replication_locked(d);
     struct durable next = *d;
 
     if (in->child == CHILD_CLONE && in->child_state == CHILD_RUNNING)
@@ -79,8 +80,12 @@ static bool clone(const struct inputs *in, struct step *step)
     if (!leader_report(in))
         return choose_wait(step, AGENT_REASON_WAIT_LEADER, WAKE_MS);
     /* what counts for the quorum is given up only with the leader's leave, one node at a time */
-    if ((d->complete || d->rewound) && !in->discard_allowed)
+    if ((d->complete || d->rewound) && !in->discard_allowed) {
+        /* up meanwhile: the leave that the other follower may need rests on this one's data */
+        if (!is_running(in) && d->complete)
+            return choose_start(in, step, &locked, AGENT_REASON_START_FENCED);
         return choose(step, STEP_ASK_DISCARD, AGENT_REASON_CLONE_ASK);
+    }
     if (d->marker != MARKER_CLONE || d->data_id == 0 || d->marker_done) {
         next.marker = MARKER_CLONE;
         next.marker_done = next.complete = next.rewound = next.whole_before_rewind = false;

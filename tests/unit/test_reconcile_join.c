@@ -117,6 +117,24 @@ static void test_follow__wal_gone_from_the_leader__asks_before_it_discards(void 
     assert_string_equal(world_run(&w), "P2 G1 G2 V1 C1 C2 C3");
 }
 
+/* Found by tests/sim: both followers had to be cloned; one was down while it waited for leave, and
+ * so the other was refused as well. */
+static void test_follow__waits_for_leave_to_discard__is_up_meanwhile(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    lead_elsewhere(&w, 6, 900);
+    w.peers[OTHER].oldest_lsn = 901;
+    world_end_server(&w, PG_DOWN, true);
+    world_tell_follow(&w, 6, Q, OTHER);
+    w.stop_before = STEP_ASK_DISCARD;
+    world_run(&w);
+    assert_int_equal(w.in.pg, PG_UP);
+    assert_int_equal(w.step.kind, STEP_ASK_DISCARD);
+}
+
 static void test_clone__is_not_counted_until_complete(void **state)
 {
     struct world w;
@@ -389,6 +407,7 @@ int main(void)
         T(test_follow__rewind_fails__is_cloned),
         T(test_follow__agent_killed_in_a_rewind__does_not_rewind_again),
         T(test_follow__wal_gone_from_the_leader__asks_before_it_discards),
+        T(test_follow__waits_for_leave_to_discard__is_up_meanwhile),
         T(test_clone__is_not_counted_until_complete),
         T(test_complete__lsn_of_an_older_generation__does_not_count),
         T(test_follow__operator_fence__has_no_upstream_and_still_votes),
