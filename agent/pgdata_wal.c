@@ -5,6 +5,8 @@
  * - pg_waldump --stats says "WAL statistics between A and B": A is the first record, B the end of
  * the last complete one (a segment's end after a switch), without printing every record: 250 MB a
  * second.
+ * - Unless it is given segments by name it takes the size of segments from the first file that the
+ * directory happens to list, and dies where that is one created in advance: all zeros.
  * - It dies without an answer when it comes to the end of the last segment ("could not find file"),
  * so it is told to stop there.
  * - After a promotion pg_control names the old timeline until a checkpoint completes, while
@@ -50,13 +52,22 @@ struct extent {
     uint64_t end;   /* of the last complete one */
 };
 
-static bool segment_exists(const struct reader *reader, uint32_t timeline, uint64_t lsn)
+enum { SEGMENT_NAME_SIZE = 64 };
+
+static void segment_name(const struct reader *reader, uint32_t timeline, uint64_t lsn,
+                         char name[SEGMENT_NAME_SIZE])
 {
-    char path[PATH_MAX];
     uint64_t segment = lsn / reader->segment_bytes;
     uint64_t per_id = UINT64_C(0x100000000) / reader->segment_bytes;
-    snprintf(path, sizeof path, "%s/pg_wal/%08" PRIX32 "%08" PRIX64 "%08" PRIX64, reader->datadir,
-             timeline, segment / per_id, segment % per_id);
+    snprintf(name, SEGMENT_NAME_SIZE, "%08" PRIX32 "%08" PRIX64 "%08" PRIX64, timeline,
+             segment / per_id, segment % per_id);
+}
+
+static bool segment_exists(const struct reader *reader, uint32_t timeline, uint64_t lsn)
+{
+    char path[PATH_MAX], name[SEGMENT_NAME_SIZE];
+    segment_name(reader, timeline, lsn, name);
+    snprintf(path, sizeof path, "%s/pg_wal/%s", reader->datadir, name);
     return file_exists(path);
 }
 
@@ -71,8 +82,9 @@ static uint64_t segments_end(const struct reader *reader, uint32_t timeline, uin
 
 struct dump_arguments {
     char program[PATH_MAX], wal[PATH_MAX], timeline[16];
-    char start[UNITS_TEXT_SIZE], stop[UNITS_TEXT_SIZE];
-    const char *argv[12];
+    char start[UNITS_TEXT_SIZE], stop[UNITS_TEXT_SIZE], first[SEGMENT_NAME_SIZE],
+        last[SEGMENT_NAME_SIZE];
+    const char *argv[13];
 };
 
 static const char *const *dump_make(struct dump_arguments *arguments, const struct reader *reader,
@@ -83,11 +95,14 @@ static const char *const *dump_make(struct dump_arguments *arguments, const stru
     snprintf(a->program, sizeof a->program, "%s/pg_waldump", reader->bindir);
     snprintf(a->wal, sizeof a->wal, "%s/pg_wal", reader->datadir);
     snprintf(a->timeline, sizeof a->timeline, "%" PRIu32, timeline);
+    segment_name(reader, timeline, from, a->first);
+    segment_name(reader, timeline, until - 1, a->last);
     const char *argv[] = {a->program, what,
                           "-p",       a->wal,
                           "-t",       a->timeline,
                           "-s",       units_format_lsn(from, a->start),
                           "-e",       units_format_lsn(until, a->stop),
+                          a->first,   a->last,
                           NULL};
     memcpy(a->argv, argv, sizeof argv);
     return a->argv;

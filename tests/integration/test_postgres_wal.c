@@ -8,6 +8,8 @@
  */
 #include "tests/integration/postgres_node.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -132,6 +134,49 @@ static void test_wal_end__segment_just_switched__is_its_end(void **state)
     struct position end = wal_end(a);
     assert_int_equal(end.timeline, 2);
     assert_int_equal(end.lsn % control.wal_segment_bytes, 0);
+}
+
+/* The name of the first segment that a program sees which reads the directory. */
+static void first_listed_segment(const struct node *node, char name[64])
+{
+    char path[PATH_SIZE + 16];
+    struct dirent *entry;
+
+    snprintf(path, sizeof path, "%s/pg_wal", node->datadir);
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    name[0] = '\0';
+    while ((entry = readdir(dir)) != NULL && name[0] == '\0')
+        if (strlen(entry->d_name) == 24 && strspn(entry->d_name, "0123456789ABCDEF") == 24)
+            snprintf(name, 64, "%s", entry->d_name);
+    closedir(dir);
+}
+
+/* Segments are created in advance, all zeros; which one a directory lists first is chance. */
+static void test_wal_end__segment_created_in_advance_and_listed_first__is_no_obstacle(void **state)
+{
+    struct node *a = &nodes[0];
+    struct pgdata_control control;
+    char path[PATH_SIZE + 64], listed[64];
+    unsigned number = 16;
+    (void)state;
+    node_lead(a, 2);
+    node_query(a, write_some);
+    node_kill(a);
+    struct position before = wal_end(a);
+    check(pgdata_control_read(bindir, a->datadir, DEADLINE_MS, &control, &err_));
+    do {
+        assert_true(number < 2000);
+        snprintf(path, sizeof path, "%s/pg_wal/0000000200000000%08X", a->datadir, number++);
+        int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+        assert_true(fd >= 0);
+        assert_int_equal(ftruncate(fd, control.wal_segment_bytes), 0);
+        close(fd);
+        first_listed_segment(a, listed);
+    } while (strtoul(listed + 16, NULL, 16) < 16);
+    struct position end = wal_end(a);
+    assert_int_equal(end.timeline, before.timeline);
+    assert_int_equal(end.lsn, before.lsn);
 }
 
 static void test_wal_end__killed_right_after_promotion__is_on_a_timeline_pg_control_does_not_name(
@@ -424,6 +469,7 @@ int main(void)
         NODE_TEST(test_wal_end__clean_shutdown__is_the_end_of_the_shutdown_checkpoint),
         NODE_TEST(test_wal_end__killed_while_it_writes__is_what_recovery_finds),
         NODE_TEST(test_wal_end__segment_just_switched__is_its_end),
+        NODE_TEST(test_wal_end__segment_created_in_advance_and_listed_first__is_no_obstacle),
         NODE_TEST(
             test_wal_end__killed_right_after_promotion__is_on_a_timeline_pg_control_does_not_name),
         NODE_TEST(test_wal_end__new_timeline_without_a_record__is_on_the_old_one),
