@@ -33,7 +33,7 @@ def run(root, count, seconds, kill_ms):
         agents_percent = 100 * (sum(map(cpu_s, agents.pids())) - agents_cpu) / took
         stats, memory = agents.stats(), pss_mib(o.process.pid)
         agents.measure(0)
-        procs.wait(agents.settled, 10, "every cluster is settled again")
+        procs.wait(agents.settled, 60, "every cluster is settled again")
     return {"clusters": count, "seconds": round(took, 1), "cpu_percent": round(percent, 1),
             "agents_cpu_percent": round(agents_percent, 1), "pss_mib": round(memory, 1),
             "reports_per_s": round(stats["reports"] / took), "polls_per_s": round(stats["polls"] / took),
