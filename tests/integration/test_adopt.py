@@ -167,8 +167,8 @@ def test_adopt__primary_without_a_grant__is_stopped_and_taken_back_as_a_follower
     wait(lambda: n.is_primary() or "S3" in str(c.events()), 10, "the promotion is seen")
     c.wait_healthy(45)
     assert c.leader() is leader or not n.is_primary()
-    timelines = {m["timeline"] for m in c.status()["nodes"]}
-    assert timelines == {c.generation()}, timelines
+    wait(lambda: {m["timeline"] for m in c.status()["nodes"]} == {c.generation()}, 10,
+         "every node is on the timeline of its generation")
 
 
 def test_adopt__sync_names_emptied_by_a_superuser__demotes_and_names_the_cause(c):

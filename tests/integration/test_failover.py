@@ -117,10 +117,15 @@ def test_failover__tail_that_no_standby_has__is_rewound_away(c):
 
 
 def test_failover__generation__is_the_timeline(c):
-    c.leader().kill_postmaster()
+    old = c.leader()
+    old.kill_postmaster()
+    c.wait_leader(15, other_than=old)
     c.wait_healthy()
-    s = c.status()
-    assert {n["timeline"] for n in s["nodes"]} == {s["generation"]}, s
+
+    def agree():
+        s = c.status()
+        return {n["timeline"] for n in s["nodes"]} == {s["generation"]}
+    wait(agree, 10, "every node is on the timeline of its generation")
 
 
 def test_failover__events__give_a_stable_reason(c):
