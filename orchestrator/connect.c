@@ -16,6 +16,7 @@ enum {
     NAME_SIZE = 64, /* of a database or user: NAMEDATALEN */
     URI_SIZE = 1024,
     BODY_DEPTH = 4,
+    KEPT_MAX = 8, /* pairs of database and user whose answers are kept */
 };
 
 /* What was asked for. */
@@ -317,60 +318,75 @@ static char *answer_text(const struct wish *wish, int32_t slot)
     return text;
 }
 
-static const char *answer_type(const struct wish *wish)
-{
-    return wish->uri ? "text/plain; charset=utf-8" : "application/json";
-}
+/* Most ask the same again and again: such answers are made once for each state of the cluster, and
+ * then only sent. */
+struct replies {
+    char database[NAME_SIZE];
+    char user[NAME_SIZE];
+    struct http_reply *reply[2][2][NODE_COUNT]; /* write?, uri?, slot; NULL: not made yet */
+};
 
-/* Most ask the same: their answer is made once for each state of the cluster, and then only
- * sent. */
 struct connect_replies {
     uint64_t revision; /* of the topology that they were made from */
-    struct http_reply *reply[2][2][NODE_COUNT];
+    uint32_t next;     /* the one that makes room */
+    struct replies kept[KEPT_MAX];
 };
+
+static void replies_clear(struct replies *replies)
+{
+    for (int i = 0; i < 2 * 2 * NODE_COUNT; i++)
+        http_reply_free((&replies->reply[0][0][0])[i]);
+    memset(replies, 0, sizeof *replies);
+}
 
 void connect_forget(struct cluster *cluster)
 {
-    struct connect_replies *replies = cluster->connect_replies;
-
-    for (int i = 0; replies && i < 2 * 2 * NODE_COUNT; i++)
-        http_reply_free((&replies->reply[0][0][0])[i]);
-    free(replies);
+    for (int i = 0; cluster->connect_replies && i < KEPT_MAX; i++)
+        replies_clear(&cluster->connect_replies->kept[i]);
+    free(cluster->connect_replies);
     cluster->connect_replies = NULL;
 }
 
-static struct http_reply *usual_reply(const struct wish *wish, int32_t slot)
+/* Those for this database and user. */
+static struct replies *replies_find(const struct wish *wish)
 {
     struct cluster *cluster = wish->cluster;
-    struct http_reply **place;
+    struct connect_replies *all = cluster->connect_replies;
+    struct replies *replies;
 
-    if (cluster->connect_replies &&
-        cluster->connect_replies->revision != cluster->topology->revision)
+    if (all && all->revision != cluster->topology->revision) {
         connect_forget(cluster);
-    if (!cluster->connect_replies) {
-        cluster->connect_replies = xcalloc(1, sizeof *cluster->connect_replies);
-        cluster->connect_replies->revision = cluster->topology->revision;
+        all = NULL;
     }
-    place = &cluster->connect_replies->reply[wish->write][wish->uri][slot];
-    if (!*place) {
-        char *text = answer_text(wish, slot);
-
-        *place = http_reply_new(200, answer_type(wish), text, strlen(text));
-        free(text);
+    if (!all) {
+        all = cluster->connect_replies = xcalloc(1, sizeof *all);
+        all->revision = cluster->topology->revision;
     }
-    return *place;
+    for (int i = 0; i < KEPT_MAX; i++) {
+        replies = &all->kept[i];
+        if (strcmp(replies->database, wish->database) == 0 &&
+            strcmp(replies->user, wish->user) == 0)
+            return replies;
+    }
+    replies = &all->kept[all->next++ % KEPT_MAX];
+    replies_clear(replies);
+    memcpy(replies->database, wish->database, sizeof replies->database);
+    memcpy(replies->user, wish->user, sizeof replies->user);
+    return replies;
 }
 
 static void answer(struct http_request *request, const struct wish *wish, int32_t slot)
 {
-    char *text;
+    struct http_reply **reply = &replies_find(wish)->reply[wish->write][wish->uri][slot];
 
-    if (!wish->user[0] && !wish->database[0]) {
-        http_respond_reply(request, usual_reply(wish, slot));
-        return;
+    if (!*reply) {
+        char *text = answer_text(wish, slot);
+
+        *reply = http_reply_new(200, wish->uri ? "text/plain; charset=utf-8" : "application/json",
+                                text, strlen(text));
+        free(text);
     }
-    text = answer_text(wish, slot);
-    http_respond_take(request, 200, answer_type(wish), text, strlen(text));
+    http_respond_reply(request, *reply);
 }
 
 static void refuse(struct http_request *request, const struct wish *wish, const char *why)

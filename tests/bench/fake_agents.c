@@ -1,14 +1,14 @@
 /*
- * fake_agents -n CLUSTERS -t TOKENFILE [-l MS] [-k MS] [-f MS]
+ * fake_agents -n CLUSTERS -t TOKENFILE [-b FIRST] [-l MS] [-f MS]
  *
- * Serves the agents of CLUSTERS clusters on loopback ports (fake_agents.h). First prints one line
- * of JSON: {"control": port, "clusters": [{"name", "nodes": [{"id", "agent"}]}]}; at the end of its
- * standard input another one, what was measured. Every -l milliseconds the WAL of each cluster
- * grows; every -k one leader dies, of a cluster that is settled; every -f one follower leaves or
- * comes back.
+ * Serves the agents of CLUSTERS clusters, the first one named c<FIRST>, on loopback ports
+ * (fake_agents.h). First prints one line of JSON: {"control": port, "clusters": [{"name", "nodes":
+ * [{"id", "agent"}]}]}; at the end of its standard input another one, what was measured. Every -l
+ * milliseconds the WAL of each cluster grows; every -f one follower leaves or comes back.
  *
- * The control port takes POST /kill, /flap, /fault?kind=…&status=…, /serve?on=0|1, /start?kill_ms=…
- * (each with cluster=N and, the latter two, node=N), and GET /stats.
+ * The control port takes POST /kill, /flap, /write, /fault?kind=…&status=…, /serve?on=0|1 (each
+ * with cluster=N, the latter two with node=N), /start?kill_ms=… (from now on a leader dies each so
+ * many milliseconds), and GET /stats.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -161,6 +161,12 @@ static void post_flap(struct http_request *request, void *arg)
     http_respond(request, 204, NULL, NULL, 0);
 }
 
+static void post_write(struct http_request *request, void *arg)
+{
+    fake_cluster_write(cluster_of(arg, request));
+    http_respond(request, 204, NULL, NULL, 0);
+}
+
 static void post_fault(struct http_request *request, void *arg)
 {
     const char *kind = http_request_query(request, "kind");
@@ -208,6 +214,7 @@ static int serve_control(struct program *program, struct err *err)
     static struct http_route routes[] = {
         {HTTP_POST, "/kill", HTTP_PEER, post_kill, NULL},
         {HTTP_POST, "/flap", HTTP_PEER, post_flap, NULL},
+        {HTTP_POST, "/write", HTTP_PEER, post_write, NULL},
         {HTTP_POST, "/fault", HTTP_PEER, post_fault, NULL},
         {HTTP_POST, "/serve", HTTP_PEER, post_serve, NULL},
         {HTTP_POST, "/start", HTTP_PEER, post_start, NULL},

@@ -96,6 +96,9 @@ class Fakes:
     def kill(self, cluster=0):
         self._post(cluster, "/kill?")
 
+    def write(self, cluster=0):
+        self._post(cluster, "/write?")
+
     def fault(self, kind, node=0, cluster=0, status=0):
         self._post(cluster, f"/fault?kind={kind}&status={status}&node={node}&")
 

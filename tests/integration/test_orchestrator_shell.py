@@ -153,6 +153,31 @@ def test_orchestrators__two_at_once_while_leaders_die__settle():
         assert [c["leader"] for c in a.clusters()] == [c["leader"] for c in b.clusters()]
 
 
+def test_connect__whatever_was_asked_before__tells_what_is_so_now():
+    with setting(lag_ms=0) as (agents, o):
+        def ask(what):
+            status, body = o.get("/connect?" + what)
+            assert status == 200, body
+            return body
+        for _ in range(4):
+            leader = cluster(o)["leader"]
+            for name in [f"u{i}" for i in range(12)] * 2:       # more than are kept
+                for suffix in ("", f"&user={name}", f"&user={name}&database=d{name}"):
+                    write, read = ask("intent=write" + suffix), ask("intent=read" + suffix)
+                    assert write["node"] == leader and write["role"] == "leader", write
+                    assert read["node"] != leader and read["role"] == "replica", read
+                    for uri in (write["uri"], read["uri"], write["multi_host_uri"]):
+                        assert uri.startswith(f"postgresql://{name}@" if suffix else "postgresql://127."), uri
+                        assert f"/d{name}" in uri or "database" not in suffix, uri
+            agents.kill()
+            wait(lambda: cluster(o)["writable"] and cluster(o)["leader"] != leader, 5, "another leads")
+            assert ask("intent=write")["node"] == cluster(o)["leader"]
+            wait(o.ready, 5, "two followers stream")
+        lsn = ask("intent=read&max_lag=1GB")["lsn"]
+        agents.write()
+        wait(lambda: ask("intent=read&max_lag=1GB")["lsn"] != lsn, 5, "progress shows")
+
+
 def test_sighup__under_load__takes_the_new_token_and_loses_no_request():
     with setting() as (agents, o):
         running = load(o, 4)
