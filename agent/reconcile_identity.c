@@ -222,10 +222,17 @@ bool identity_admit_peer(const struct inputs *in, struct step *step)
     if (step->accepted && is_running(in)) {
         struct replication want = in->replication;
 
+        /* it stops first: what it would have to show needs a server that answers */
+        if (is_primary(in) && d->role != ROLE_LEADER)
+            return false;
         for (int32_t slot = 0; slot < NODE_COUNT; slot++)
             want.incarnations[slot] = d->incarnations[slot];
         if (replication_ensure(in, step, &want, AGENT_REASON_NAMES_CHANGED))
             return true;
+        /* a reload that was only sent is none: a fresh session shows that the old name is out, and
+         * behind that no connection of the old machine is admitted any more */
+        if (is_primary(in) && !in->names_shown)
+            return choose(step, STEP_CHECK_NAMES, AGENT_REASON_CHECK_NAMES);
         if (in->old_senders)
             return choose(step, STEP_END_OLD_SENDERS, AGENT_REASON_END_OLD_SENDERS);
     }

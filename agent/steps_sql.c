@@ -285,7 +285,7 @@ static bool is_old(const struct step_run *run, const char *name)
 
 int step_end_old_senders(struct step_run *run)
 {
-    struct pg_result *result = NULL;
+    struct pg_result *result = NULL, *ended = NULL;
     char sql[96];
     int rc = 0;
 
@@ -296,7 +296,13 @@ int step_end_old_senders(struct step_run *run)
             continue;
         snprintf(sql, sizeof sql, "SELECT pg_terminate_backend(%s, 1000)",
                  pg_result_value(result, i, 0));
-        rc = query(run, sql, NULL);
+        rc = query(run, sql, &ended);
+        /* false: it is there still, or went by itself; the next look tells */
+        if (rc == 0 && strcmp(pg_result_value(ended, 0, 0), "t") != 0)
+            rc = err_set(&run->err, ERR_TIMEOUT, "a walsender of %s has not ended yet",
+                         pg_result_value(result, i, 1));
+        pg_result_free(ended);
+        ended = NULL;
     }
     pg_result_free(result);
     return rc;

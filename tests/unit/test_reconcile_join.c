@@ -288,9 +288,45 @@ static void test_peer__new_incarnation__leaves_n_before_it_is_answered(void **st
     w.in.registration = (struct registration){
         .pending = true, .node = OTHER, .incarnation = {2, 22}};
     w.in.old_senders = true;
-    assert_string_equal(world_run(&w), "I6 N9 N10 I6");
+    assert_string_equal(world_run(&w), "I6 N9 N4 N10 I6");
     assert_true(w.step.kind == STEP_NONE);
     assert_int_equal(w.in.replication.incarnations[OTHER].number, 2);
+}
+
+/* A reload that was sent is not one that was read: until a fresh session shows the new names the
+ * old machine's connection may still release a commit. */
+static void test_peer__new_incarnation__waits_until_a_session_shows_the_names(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    w.in.registration = (struct registration){
+        .pending = true, .node = OTHER, .incarnation = {2, 22}};
+    w.stop_before = STEP_CHECK_NAMES;
+    assert_string_equal(world_run(&w), "I6 N9");
+    assert_int_equal(w.step.kind, STEP_CHECK_NAMES);
+    reconcile(&w.in, &w.step);
+    assert_int_equal(w.step.kind, STEP_CHECK_NAMES);
+    assert_true(w.in.registration.pending);
+}
+
+static void test_peer__new_incarnation__does_not_hold_up_a_leaders_fence(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    w.in.registration = (struct registration){
+        .pending = true, .node = OTHER, .incarnation = {2, 22}};
+    world_tell(&w, ROLE_FENCED, 6, Q);
+    w.stop_before = STEP_STOP;
+    assert_null(strstr(world_run(&w), "N9"));
+    assert_int_equal(w.step.kind, STEP_STOP);
+    w.stop_before = STEP_ANSWER_REGISTRATION;
+    world_run(&w);
+    assert_int_equal(w.step.kind, STEP_ANSWER_REGISTRATION);
+    assert_true(w.in.pg != PG_UP || w.in.in_recovery);
 }
 
 static void test_peer__older_incarnation__is_answered_with_a_refusal(void **state)
@@ -419,6 +455,8 @@ int main(void)
         T(test_data__swapped__is_a_new_incarnation),
         T(test_data__rolled_back_below_the_floor__is_a_new_incarnation),
         T(test_peer__new_incarnation__leaves_n_before_it_is_answered),
+        T(test_peer__new_incarnation__waits_until_a_session_shows_the_names),
+        T(test_peer__new_incarnation__does_not_hold_up_a_leaders_fence),
         T(test_peer__older_incarnation__is_answered_with_a_refusal),
         T(test_machine__whose_place_was_taken__stays_stopped),
         T(test_birth__peer_silent_or_born__is_not_promised),
