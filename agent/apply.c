@@ -52,6 +52,8 @@ static void written(struct agent *agent, const struct step_run *run, bool runnin
     struct inputs *in = &agent->in;
 
     in->names_shown = in->names_violated = false;
+    if (run->step.replication.upstream != NODE_NONE)
+        in->position_valid = false; /* WAL may come from here on */
     if (run->rc < 0) {
         in->replication_known = false;
         agent->names_known = false;
@@ -123,6 +125,12 @@ static void names_checked(struct agent *agent, const struct step_run *run)
     if (run->rc < 0 || !agent->names_known)
         return;
     in->names_shown = strcmp(run->names, agent->names) == 0;
+    if (in->names_shown && in->pg == PG_UP && !in->in_recovery) {
+        /* A replaced machine's connection may have come until just now, and what was sampled before
+         * says nothing of it: they are looked for once more. */
+        in->old_senders = true;
+        agent->changed_ms = clock_boot_ms();
+    }
     if (!in->names_shown && clock_boot_ms() - in->replication_since_ms > NAMES_SETTLE_MS)
         in->names_violated = true;
 }

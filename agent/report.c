@@ -84,6 +84,16 @@ static void put_durable(const struct agent *agent, struct report *report)
     report->complete = d->complete;
     report->rewound = d->rewound;
     report->marker = d->marker;
+    /* Data that is being given up counts no longer: that write may take longer than the leader's
+     * permission is good for, and the other follower must not be allowed the same meanwhile. */
+    if (agent->running && agent->running->step.kind == STEP_PERSIST) {
+        const struct durable *next = &agent->running->step.durable;
+
+        report->complete = report->complete && next->complete;
+        report->rewound = report->rewound && next->rewound;
+        if (next->marker != MARKER_NONE)
+            report->marker = next->marker;
+    }
     report->document = d->document;
     report->job = d->job;
     report->job_state = d->job_state;

@@ -2,8 +2,10 @@
 #include "tests/unit/tmpdir.h"
 
 #include "agent/child.h"
+#include "agent/node.h"
 #include "agent/options.h"
 #include "agent/scram.h"
+#include "base/loop.h"
 
 /* RFC 7677's example: user "user", password "pencil", this salt and iteration count; the keys
  * follow from its proofs (StoredKey and ServerKey as PostgreSQL stores them). */
@@ -197,6 +199,83 @@ static void test_options__mistakes__name_file_line_and_option(void **state)
     assert_refused("n1", "n3", "state_directory: state", "state_directory");
 }
 
+/* --- what a step came to --- */
+
+static struct agent agent;
+
+static void agent_reset(void)
+{
+    memset(&agent, 0, sizeof agent);
+    agent.in.durable = &agent.durable;
+    agent.in.message = &agent.message;
+    agent.in.pg = PG_UP;
+    agent.in.in_recovery = true;
+    agent.in.position_valid = agent.in.replication_known = true;
+    agent.names_known = true;
+    snprintf(agent.names, sizeof agent.names, "ANY 1 (new)");
+}
+
+/* While it streams its WAL goes on; what was read before says nothing once it is fenced again. */
+static void test_applied__an_upstream__voids_the_position_that_was_read(void **state)
+{
+    struct step_run run = {.step.kind = STEP_REPLICATION, .rc = -1};
+
+    (void)state;
+    agent_reset();
+    run.step.replication.upstream = NODE_NONE;
+    step_applied(&agent, &run);
+    assert_true(agent.in.position_valid);
+    run.step.replication.upstream = 1; /* also where it got half-way only */
+    step_applied(&agent, &run);
+    assert_false(agent.in.position_valid);
+    assert_false(agent.in.replication_known);
+}
+
+static void test_applied__names_shown_on_a_leader__has_old_senders_looked_for_again(void **state)
+{
+    struct step_run run = {.step.kind = STEP_CHECK_NAMES};
+
+    (void)state;
+    agent_reset();
+    agent.in.replication_since_ms = INT64_MAX;
+    agent.in.in_recovery = false;
+    snprintf(run.names, sizeof run.names, "ANY 1 (old)");
+    step_applied(&agent, &run);
+    assert_false(agent.in.names_shown);
+    assert_false(agent.in.old_senders);
+    snprintf(run.names, sizeof run.names, "ANY 1 (new)");
+    step_applied(&agent, &run);
+    assert_true(agent.in.names_shown);
+    assert_true(agent.in.old_senders);
+    assert_true(agent.changed_ms > 0); /* what was sampled before does not clear it */
+}
+
+/* --- what is reported --- */
+
+static void test_report__data_about_to_be_given_up__is_not_called_complete(void **state)
+{
+    struct step_run run = {.step.kind = STEP_PERSIST};
+    char host[] = "db.example";
+    struct err err = {0};
+
+    (void)state;
+    agent_reset();
+    assert_int_equal(loop_new(&agent.loop, &err), 0);
+    peers_new(&agent);
+    agent.config.options.postgres.host = host;
+    agent.durable.complete = true;
+    report_update(&agent);
+    assert_true(agent.report.complete);
+    run.step.durable.marker = MARKER_CLONE;
+    agent.running = &run; /* the disk hangs */
+    report_update(&agent);
+    assert_false(agent.report.complete);
+    assert_int_equal(agent.report.marker, MARKER_CLONE);
+    agent.running = NULL;
+    peers_stop(&agent);
+    loop_free(agent.loop);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, tmpdir_make, tmpdir_remove)
 
 int main(void)
@@ -209,6 +288,10 @@ int main(void)
         cmocka_unit_test(test_child_output__progress_in_pieces__is_read),
         cmocka_unit_test(test_child_output__nonsense__is_no_progress),
         cmocka_unit_test(test_child_output__no_rewind_required__is_noticed),
+        cmocka_unit_test(test_applied__an_upstream__voids_the_position_that_was_read),
+        cmocka_unit_test(
+            test_applied__names_shown_on_a_leader__has_old_senders_looked_for_again),
+        cmocka_unit_test(test_report__data_about_to_be_given_up__is_not_called_complete),
         TEST(test_options__slots__are_the_ids_in_order),
         TEST(test_options__mistakes__name_file_line_and_option),
     };
