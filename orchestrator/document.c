@@ -1,9 +1,10 @@
 /* Changing the cluster document: compare-and-set at the leader's agent, done when one more agent
- * holds it. */
+ * holds it. Maintenance mode can also be ended without a leader: then one is elected first. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/http_client.h"
 #include "base/json.h"
 #include "base/loop.h"
@@ -17,6 +18,9 @@ enum {
     WHO_MAX = 63,
     CALL_TIMEOUT_MS = 10000,
     SPREAD_TIMEOUT_MS = 8000,
+    AGAIN_FOR_MS = 3000, /* an agent that says "not now" is asked again for so long … */
+    AGAIN_MS = 100,      /* … so often */
+    ELECTION_MS = 15000,
     URL_SIZE = 512,
     ANSWER_DEPTH = 16
 };
@@ -24,7 +28,12 @@ enum {
 struct document_call {
     struct document_call *next, **place; /* of the cluster's */
     struct cluster *cluster;
-    int32_t node; /* whose agent was asked */
+    int32_t node;   /* whose agent was asked */
+    json_t *change; /* NULL: the document is fetched */
+    char who[WHO_MAX + 1];
+    uint64_t election; /* operator's request that goes before; 0: none, or done */
+    int64_t until_ms;  /* asked again until then */
+    struct loop_timer *again;
     struct http_call *call;
     struct topology_watch *watch;
     struct loop_timer *deadline;
@@ -42,6 +51,9 @@ static void call_free(struct document_call *call)
     http_call_cancel(call->call);
     topology_watch_free(call->watch);
     loop_timer_free(call->deadline);
+    loop_timer_free(call->again);
+    request_forget(call->cluster, call->election);
+    json_decref(call->change);
     json_decref(call->answer);
     free(call);
 }
@@ -97,6 +109,12 @@ static void changed(const struct http_result *result, void *arg)
         finish(call, 502, err.text);
         return;
     }
+    if (result->status == 503 && clock_mono_ms() < call->until_ms) {
+        json_decref(call->answer);
+        call->answer = NULL;
+        loop_timer_start(call->again, AGAIN_MS);
+        return;
+    }
     if (result->status != 200) {
         const char *detail = json_string_value(json_object_get(call->answer, "detail"));
 
@@ -131,13 +149,12 @@ static void fetched(const struct http_result *result, void *arg)
         finish(call, 200, "");
 }
 
-static struct document_call *call_new(struct node *node, document_fn *fn, void *arg)
+static struct document_call *call_new(struct cluster *cluster, document_fn *fn, void *arg)
 {
     struct document_call *call = xcalloc(1, sizeof *call);
 
-    call->cluster = node->cluster;
-    call->node = node->slot;
-    call->place = &node->cluster->documents;
+    call->cluster = cluster;
+    call->place = &cluster->documents;
     call->next = *call->place;
     if (call->next)
         call->next->place = &call->next;
@@ -147,33 +164,27 @@ static struct document_call *call_new(struct node *node, document_fn *fn, void *
     return call;
 }
 
-struct document_call *document_change(struct cluster *cluster, const json_t *change,
-                                      const char *who, document_fn *fn, void *arg, struct err *err)
+static void send_change(void *arg)
 {
-    const struct plan *plan = &cluster->plan;
+    struct document_call *call = arg;
+    struct cluster *cluster = call->cluster;
     const struct document_version *version;
-    struct document_call *call;
-    struct node *node;
-    char url[URL_SIZE], name[WHO_MAX + 1];
+    char url[URL_SIZE];
     json_t *json;
     char *body;
 
-    if (plan->leader < 0) {
-        err_set(err, ERR_UNAVAILABLE,
-                "cluster %s has no leader now: the document is changed at the leader's agent",
-                cluster->name);
-        return NULL;
+    if (cluster->plan.leader < 0) {
+        finish(call, 503, "the leader was lost meanwhile: ask again");
+        return;
     }
-    node = &cluster->nodes[plan->leader];
-    version = &node->view.report.document.version;
-    snprintf(name, sizeof name, "%.*s", WHO_MAX, who ? who : "unknown");
+    call->node = cluster->plan.leader;
+    version = &cluster->nodes[call->node].view.report.document.version;
     json = json_pack("{s:{s:I,s:I},s:O,s:s}", "expect", "generation",
                      (json_int_t)version->generation, "counter", (json_int_t)version->counter,
-                     "change", change, "who", name);
+                     "change", call->change, "who", call->who);
     body = json_dump_line(json);
     json_decref(json);
-    node_url(node, "/v1/document", url, sizeof url);
-    call = call_new(node, fn, arg);
+    node_url(&cluster->nodes[call->node], "/v1/document", url, sizeof url);
     call->call = http_call(cluster->client,
                            &(struct http_call_spec){.method = "POST",
                                                     .url = url,
@@ -183,7 +194,53 @@ struct document_call *document_change(struct cluster *cluster, const json_t *cha
                                                     .timeout_ms = CALL_TIMEOUT_MS},
                            changed, call);
     free(body);
-    return call;
+}
+
+static void elected(const struct request_result *result, void *arg)
+{
+    struct document_call *call = arg;
+
+    call->election = 0;
+    if (!result->ok) {
+        finish(call, result->late ? 504 : 409, result->detail);
+        return;
+    }
+    call->until_ms = clock_mono_ms() + AGAIN_FOR_MS;
+    loop_timer_start(call->again, 0);
+}
+
+static bool ends_maintenance(const struct cluster *cluster, const json_t *change)
+{
+    return cluster->plan.maintenance && json_object_size(change) == 1 &&
+           json_is_false(json_object_get(change, "maintenance"));
+}
+
+struct document_call *document_change(struct cluster *cluster, const json_t *change,
+                                      const char *who, document_fn *fn, void *arg, struct err *err)
+{
+    struct request election = {.kind = REQUEST_FAILOVER, .target = NODE_NONE};
+    struct document_call *call;
+
+    if (cluster->plan.leader < 0 && !ends_maintenance(cluster, change)) {
+        err_set(err, ERR_UNAVAILABLE,
+                "cluster %s has no leader now: the document is changed at the leader's agent",
+                cluster->name);
+        return NULL;
+    }
+    call = call_new(cluster, fn, arg);
+    call->change = json_deep_copy(change);
+    snprintf(call->who, sizeof call->who, "%s", who ? who : "unknown");
+    call->until_ms = clock_mono_ms() + AGAIN_FOR_MS;
+    call->again = loop_timer_new(cluster->orchestrator->loop, send_change, call);
+    if (cluster->plan.leader >= 0) {
+        send_change(call);
+        return call;
+    }
+    call->election = request_submit(cluster, &election, call->who, ELECTION_MS, elected, call, err);
+    if (call->election)
+        return call;
+    call_free(call);
+    return NULL;
 }
 
 struct document_call *document_fetch(struct cluster *cluster, document_fn *fn, void *arg,
@@ -206,7 +263,7 @@ struct document_call *document_fetch(struct cluster *cluster, document_fn *fn, v
         return NULL;
     }
     node_url(best, "/v1/document", url, sizeof url);
-    call = call_new(best, fn, arg);
+    call = call_new(cluster, fn, arg);
     call->call = http_call(cluster->client,
                            &(struct http_call_spec){.url = url,
                                                     .token = cluster->orchestrator->peer_token,

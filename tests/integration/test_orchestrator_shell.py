@@ -114,7 +114,7 @@ def test_election__with_one_voter_hanging__waits_for_it_and_says_so():
         wait(lambda: cluster(o)["writable"], 10, "the one that is back leads, or lets lead")
 
 
-def test_maintenance__holds_back_an_election():
+def test_maintenance__holds_back_an_election_and_ends_without_a_leader():
     with setting() as (agents, o):
         assert o.call("POST", "/v1/clusters/c0/maintenance", {"enabled": True})[0] == 200
         wait(lambda: cluster(o)["maintenance"], 5, "it is seen")
@@ -122,6 +122,11 @@ def test_maintenance__holds_back_an_election():
         wait(lambda: cluster(o)["leader"] is None, 5, "the death is seen")
         time.sleep(2)       # twice the failure_timeout: nothing may happen in it
         assert agents.stats()["messages"] == 0
+        assert o.call("POST", "/v1/clusters/c0/settings", {"settings": {"work_mem": "8MB"}})[0] == 503
+        status, body = o.call("POST", "/v1/clusters/c0/maintenance", {"enabled": False})
+        assert status == 200, body
+        wait(o.ready, 5, "another leads, and maintenance is over")
+        assert not cluster(o)["maintenance"]
 
 
 def test_agent__restarted_at_the_same_port__is_heard_again():
