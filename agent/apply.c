@@ -89,6 +89,7 @@ static void started(struct agent *agent, const struct step_run *run)
         agent->in.failed_starts++;
         observe_set_pg(agent, agent->in.pg == PG_CRASHED ? PG_CRASHED : PG_DOWN);
         snprintf(agent->cause, sizeof agent->cause, "%.150s", run->err.text);
+        observe_look(agent); /* somebody else's server may run there: it is adopted, and fenced */
         return;
     }
     agent->in.names_at_start = true;
@@ -228,6 +229,7 @@ void step_applied(struct agent *agent, const struct step_run *run)
     case STEP_APPLY_DOCUMENT:
         if (ok) {
             in->document_applied = run->durable.document.version;
+            replication_note(agent, run->digest); /* the access rules are part of what was noted */
             in->roles_done = false;
             sampler_extras(agent->sampler);
         }

@@ -158,8 +158,9 @@ static void quit_when_idle(void *arg)
 
     (void)arg;
     if (agent.stop_postgres && agent.pm.pid != 0) {
-        if (late && agent.in.pg == PG_STOPPING && !agent.urgent_running)
-            agent_stop_postgres(&agent); /* this time everything is killed */
+        /* one that was being started is stopped now; past the deadline everything is killed */
+        if ((late || agent.in.pg != PG_STOPPING) && !agent.urgent_running)
+            agent_stop_postgres(&agent);
         return;
     }
     if (late || (worker_idle(agent.steps) && worker_idle(agent.background)))

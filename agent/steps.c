@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -385,10 +386,25 @@ static int flush_wal(struct step_run *run)
     return rc;
 }
 
+/* A position of a stopped directory is one only while nobody runs there. */
+static int nobody_runs(struct step_run *run)
+{
+    struct stat st;
+    pid_t pid;
+
+    if (stat(data_directory(run), &st) != 0)
+        return err_set_errno(&run->err, errno, "cannot look at %s", data_directory(run));
+    if (proc_servers_in_directory(st.st_dev, st.st_ino, &pid, 1) != 0)
+        return err_set(&run->err, ERR_CONFLICT, "a server runs in %s", data_directory(run));
+    return 0;
+}
+
 static int read_position(struct step_run *run)
 {
     if (run->pm.pid != 0)
         return step_read_position_online(run);
+    if (nobody_runs(run) < 0)
+        return -1;
     if (!run->clean && flush_wal(run) < 0)
         return -1;
     if (pgdata_wal_end(bindir(run), data_directory(run), WAL_END_TIMEOUT_MS, &run->end, &run->err) <
