@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -117,6 +118,19 @@ void node_configure(struct node *node)
     check(pgconf_write(&node->conf, &changed, &err_));
 }
 
+/* A postmaster's children may outlive it for a moment. */
+static void await_nobody(const struct node *node)
+{
+    int64_t deadline = clock_mono_ms() + 5000;
+    struct stat st;
+    pid_t pid;
+
+    assert_int_equal(stat(node->datadir, &st), 0);
+    while (proc_servers_in_directory(st.st_dev, st.st_ino, &pid, 1) > 0 &&
+           clock_mono_ms() < deadline)
+        pause_ms(5);
+}
+
 void node_start(struct node *node)
 {
     char config[PGCONF_PATH_SIZE];
@@ -125,6 +139,7 @@ void node_start(struct node *node)
                                    .config_file = pgconf_path(node->state_dir, config),
                                    .state_dir = node->state_dir,
                                    .socket_dir = node->socket_dir};
+    await_nobody(node);
     check(postmaster_start(&spec, &node->pm, &err_));
 }
 
