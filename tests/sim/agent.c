@@ -398,6 +398,14 @@ static bool copy_from_leader(int index, bool rewind)
         violate("n%d copies from half-copied data", m->slot + 1);
     disk->wal.branch = source->disk.wal.branch;
     disk->wal.written = record_end(source->disk.wal.flushed);
+    /* a base may be older than what the node itself had acknowledged: a snapshot's */
+    if (!rewind && happens(200)) {
+        uint64_t oldest = source->disk.oldest_lsn + RECORD * 10,
+                 back = RECORD * (uint64_t)dice(1000);
+
+        if (disk->wal.written > oldest + back)
+            disk->wal.written -= back;
+    }
     disk->consistent_at = disk->wal.written;
     if (rewind && happens(300)) { /* the last piece was not copied: it has to be streamed */
         disk->consistent_at = record_end(source->disk.wal.written);

@@ -29,6 +29,23 @@ void check_persist(int index, const struct durable *before, const struct durable
         violate("I4: n%d's spent grant of %u is forgotten", m->slot + 1, after->grant.generation);
 }
 
+/* Section 14: whoever counts gives its data up only while the other follower has all of it. */
+void check_discard(int index)
+{
+    const struct machine *m = &world.machines[index];
+
+    for (int i = 0; i < MACHINES; i++) {
+        const struct machine *other = &world.machines[i];
+
+        if (i == index || other->retired || other->slot == NODE_NONE ||
+            other->slot == m->durable.leader.node || other->slot == m->slot)
+            continue;
+        if (!other->disk.durable.complete && !other->disk.durable.rewound &&
+            !other->disk.durable.whole_before_rewind && other->disk.durable.registered)
+            violate("n%d discards its data while n%d has none", m->slot + 1, other->slot + 1);
+    }
+}
+
 /* I1 and I2: every commit that an earlier generation acknowledged is in what this one begins with.
  * BRANCH is filled in but the generation. */
 void check_promotion(int index, int branch)
@@ -37,6 +54,8 @@ void check_promotion(int index, int branch)
     struct branch *new = &world.branches[branch];
     const struct grant *grant = &m->disk.durable.grant;
 
+    if (m->server.by_hand)
+        return;
     new->generation = grant->generation;
     world.elections++;
     if (!grant->spent)

@@ -165,14 +165,19 @@ static void roll_back(int index)
     post(a_while(), EVENT_POWER, index, 0);
 }
 
-/* Old segments are removed. */
+/* Old segments are removed; enough is kept for one follower at least (wal_keep_size). */
 static void recycle_wal(int index)
 {
     struct machine *m = &world.machines[index];
-    uint64_t end = record_end(m->disk.wal.flushed), keep = RECORD * (uint64_t)dice(60);
+    uint64_t end = 0;
 
-    if (end > keep && end - keep > m->disk.oldest_lsn)
-        m->disk.oldest_lsn = end - keep;
+    for (int i = 0; i < CONNS_MAX; i++)
+        if (world.conns[i].used && world.conns[i].leader == index && world.conns[i].name.counted &&
+            world.conns[i].acked > end)
+            end = record_end(world.conns[i].acked);
+    end -= end < RECORD * 60 ? end : RECORD * (uint64_t)dice(60);
+    if (m->server.primary && end > m->disk.oldest_lsn)
+        m->disk.oldest_lsn = end;
 }
 
 /* The old machine may go on unseen, or wake up later. */
@@ -279,6 +284,7 @@ static void weather(void)
     world.loss = happens(600) ? 0 : (int)dice(80);
     world.slow = happens(500) ? 0 : (int)dice(250);
     world.step_failures = happens(600) ? 0 : (int)dice(150);
+    world.sting = happens(500) ? 0 : (int)dice(25);
 }
 
 static void disturb(int index)
@@ -309,6 +315,32 @@ static void disturb(int index)
     }
 }
 
+/* Something dies while the agent is in the middle of a step. */
+void sting(int index)
+{
+    struct machine *m = &world.machines[index];
+
+    if (world.calm)
+        return;
+    world.faults++;
+    switch (dice(8)) {
+    case 0:
+    case 1: kill_agent(index); break;
+    case 2:
+    case 3:
+        machine_power(index, false);
+        post(a_while(), EVENT_POWER, index, 0);
+        break;
+    case 4:
+    case 5:
+        if (m->server.running)
+            server_kill(index, happens(300));
+        break;
+    case 6: freeze(index, a_while()); break;
+    default: roll_back(index); break;
+    }
+}
+
 /* Half of all trouble befalls whoever leads. */
 static int victim(void)
 {
@@ -322,50 +354,92 @@ static int victim(void)
     return world.machines[index].slot == NODE_NONE ? current(0) : index;
 }
 
+static void disturb_somebody(void)
+{
+    disturb(victim());
+}
+
+static void disturb_boss(void)
+{
+    int which = (int)dice(BOSSES);
+
+    if (happens(400)) {
+        freeze(MACHINES + which, a_while());
+        return;
+    }
+    boss_die(which);
+    post(a_while(), EVENT_BOSS_START, which, 0);
+}
+
+static void lose_a_disk(void)
+{
+    lose_disk(victim());
+}
+
+static void replace_a_machine(void)
+{
+    replace_machine(victim());
+}
+
+static void roll_back_a_volume(void)
+{
+    roll_back(victim());
+}
+
+static void recycle_some_wal(void)
+{
+    recycle_wal(victim());
+}
+
+/* Somebody's pg_promote(), on a standby that nobody granted anything. */
+static void promote_by_hand(void)
+{
+    struct machine *m = &world.machines[victim()];
+
+    if (!m->server.running || m->server.starting || m->server.primary || m->server.conf.names ||
+        m->disk.conf.names)
+        return;
+    trace("n%d: promoted by hand", m->slot + 1);
+    m->server.promoting = m->server.by_hand = true;
+}
+
+static const struct {
+    void (*act)(void);
+    int share;
+} kinds[KINDS] = {
+    {disturb_somebody, 40}, {cut_links, 12},         {heal_links, 12}, {disturb_boss, 12},
+    {operate, 8},           {repeat_letter, 8},      {lose_a_disk, 3}, {replace_a_machine, 3},
+    {confuse_routes, 3},    {roll_back_a_volume, 3}, {weather, 5},     {recycle_some_wal, 4},
+    {promote_by_hand, 1},
+};
+
+/* Each schedule has its own mixture: some kinds not at all, some all the time. */
+void faults_begin(void)
+{
+    static const int factors[] = {0, 1, 1, 4};
+
+    world.shares = 0;
+    for (int i = 0; i < KINDS; i++) {
+        world.share[i] = kinds[i].share * factors[dice(4)];
+        world.shares += world.share[i];
+    }
+    world.share[0] += 1;
+    world.shares += 1;
+    weather();
+    post(0, EVENT_FAULT, 0, 0);
+}
+
 void fault(void)
 {
+    int choice = (int)dice((uint32_t)world.shares), kind = 0;
+
     if (world.calm)
         return;
     world.faults++;
     post(happens(300) ? between(1, 60) : between(50, 2500), EVENT_FAULT, 0, 0);
-    switch (dice(16)) {
-    case 0:
-    case 1:
-    case 2:
-    case 3:
-    case 4: disturb(victim()); break;
-    case 5: cut_links(); break;
-    case 6: cut_links(); break;
-    case 7:
-    case 8: heal_links(); break;
-    case 9:
-        boss_die((int)dice(BOSSES));
-        post(a_while(), EVENT_BOSS_START, (int)dice(BOSSES), 0);
-        break;
-    case 10: freeze(MACHINES + (int)dice(BOSSES), a_while()); break;
-    case 11: operate(); break;
-    case 12: repeat_letter(); break;
-    case 13:
-        if (happens(250))
-            lose_disk(victim());
-        else if (happens(200))
-            roll_back(victim());
-        else if (happens(350))
-            replace_machine(victim());
-        else
-            confuse_routes();
-        break;
-    case 14:
-        if (happens(500))
-            weather();
-        else
-            recycle_wal(victim());
-        break;
-    default:
-        post(between(0, 5000), EVENT_BOSS_START, (int)dice(BOSSES), 0);
-        disturb(victim());
-        break;
-    }
+    while (choice >= world.share[kind])
+        choice -= world.share[kind++];
+    kinds[kind].act();
 }
 
 /* --- calm --- */
@@ -393,7 +467,7 @@ void faults_end(void)
     trace("faults end");
     world.calm = true;
     world.calm_ms = world.now_ms;
-    world.loss = world.slow = world.step_failures = 0;
+    world.loss = world.slow = world.step_failures = world.sting = 0;
     heal_links();
     clear_documents();
     for (int i = 0; i < MACHINES; i++) {

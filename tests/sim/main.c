@@ -88,6 +88,7 @@ static void handle(const struct event *e)
     case EVENT_CONN: conn_tick(e->a); break;
     case EVENT_CLIENT: client_tick(); break;
     case EVENT_FAULT: fault(); break;
+    case EVENT_STING: sting(e->a); break;
     case EVENT_AGENT_START: agent_start(e->a); break;
     case EVENT_POWER: machine_power(e->a, true); break;
     case EVENT_THAW:
@@ -125,6 +126,7 @@ static void begin(uint64_t seed)
     for (int i = 0; i < 8; i++)
         (void)rnd();
     world.now_ms = 1000000;
+    world.branches[world.branch_count++].parent = NOBODY; /* of an empty directory */
     for (int e = 0; e < ENDPOINTS; e++)
         for (int32_t slot = 0; slot < NODE_COUNT; slot++)
             world.endpoints[e].route[slot] = slot;
@@ -145,15 +147,22 @@ static void begin(uint64_t seed)
 
 static bool be_born(void)
 {
-    int64_t until = world.now_ms + 4 * BIRTH_MS;
-    bool asked = false;
+    int64_t until = world.now_ms + 4 * BIRTH_MS, ask_ms = world.now_ms + 2000;
+    bool stormy = happens(150);
+
+    if (stormy)
+        faults_begin();
 
     while (world.now_ms < until && step()) {
-        if (!asked && world.now_ms > 1002000) {
+        if (world.now_ms > ask_ms) { /* until it has ended, a birth may begin again */
             boss_ask((int)dice(BOSSES), REQUEST_INIT, (int32_t)dice(NODE_COUNT + 1) - 1);
-            asked = true;
+            ask_ms = world.now_ms + between(3000, 20000);
         }
-        if (check_whole()) {
+        if (stormy && world.now_ms > until - 3 * BIRTH_MS) {
+            faults_end();
+            stormy = false;
+        }
+        if (!stormy && check_whole()) {
             world.born = true;
             return true;
         }
@@ -170,7 +179,8 @@ static void run(uint64_t seed)
     if (!be_born())
         return;
     storm_ms = world.now_ms + between(5000, 60000);
-    post(0, EVENT_FAULT, 0, 0);
+    world.calm = false;
+    faults_begin();
     while (world.now_ms < storm_ms && step())
         ;
     faults_end();

@@ -9,6 +9,7 @@
 
 enum {
     SENDER_TIMEOUT_MS = 5000,
+    CATCH_UP = 40 * RECORD,
     RECEIVER_PAUSE_MS = 20, /* wal_retrieve_retry_interval */
 };
 
@@ -484,7 +485,12 @@ static bool conn_receive(struct conn *c)
     if (!branch_contains(leader->disk.wal.branch, there, branch_at(m->disk.wal.branch, have), have))
         return false;
     if (there > have) {
-        m->disk.wal.written = happens(800) ? there : have + 1 + dice((uint32_t)(there - have));
+        /* one that is far behind takes its time */
+        m->disk.wal.written = happens(800) && there - have < CATCH_UP
+                                  ? there
+                                  : have + 1 +
+                                        dice(there - have < CATCH_UP ? (uint32_t)(there - have)
+                                                                     : CATCH_UP);
         m->disk.wal.branch = branch_at(leader->disk.wal.branch, m->disk.wal.written);
         for (int b = m->disk.wal.branch; b >= 0; b = world.branches[b].parent)
             history_set(&m->disk, world.branches[b].timeline, true);

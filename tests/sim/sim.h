@@ -35,6 +35,7 @@ enum {
     TIMELINES_MAX = 1024,
     RECORD = 8, /* bytes; each record is one commit, or ours */
     NOBODY = -1,
+    KINDS = 13, /* of faults */
 };
 
 /* --- WAL --- */
@@ -67,6 +68,7 @@ struct server {
     bool stopping;
     bool primary;
     bool promoting;
+    bool by_hand; /* not by its agent */
     bool frozen;
     bool replay_held; /* paused, or a conflict */
     uint32_t life;
@@ -288,6 +290,7 @@ enum event_kind {
     EVENT_CONN,   /* a replication connection goes on */
     EVENT_CLIENT,
     EVENT_FAULT,
+    EVENT_STING, /* in the middle of a step */
     EVENT_AGENT_START,
     EVENT_POWER,
     EVENT_THAW,
@@ -362,7 +365,8 @@ struct world {
 
     /* weather */
     bool calm;
-    int loss, slow, step_failures; /* per mille */
+    int share[KINDS], shares;
+    int loss, slow, step_failures, sting; /* per mille */
     bool born;
     bool violated;
     char violation[200];
@@ -470,12 +474,15 @@ void boss_ask(int which, enum request_kind kind, int32_t target);
 void letter_arrive(int target, int letter);
 
 /* faults.c */
+void faults_begin(void);
 void fault(void);
+void sting(int index);
 void faults_end(void);
 void machine_power(int index, bool on);
 
 /* check.c */
 void check_persist(int index, const struct durable *before, const struct durable *after);
+void check_discard(int index);
 void check_promotion(int index, int branch);
 void check_ack(int index, int branch, uint64_t upto);
 void check_counted(int standby, const struct conn *conn);

@@ -49,6 +49,8 @@ void step_dispatch(int index, int which, const struct step *step)
     run->end = m->in.record_end;
     run->fails = happens(world.step_failures);
     run->fails_late = run->fails && happens(500);
+    if (happens(world.sting))
+        post(between(0, 12), EVENT_STING, index, 0);
     post_run(duration(step->kind), EVENT_EFFECT, index, which, run->number);
 }
 
@@ -204,6 +206,8 @@ static bool effect_persist(int index, struct run *run)
     struct machine *m = &world.machines[index];
 
     check_persist(index, &m->durable, &run->step.durable);
+    if (run->step.reason == AGENT_REASON_CLONE_MARK && (m->durable.complete || m->durable.rewound))
+        check_discard(index);
     m->disk.durable = run->step.durable;
     return true;
 }
