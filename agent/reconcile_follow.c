@@ -217,6 +217,11 @@ static bool stay_attached(const struct inputs *in, struct step *step)
     if (!is_running(in)) {
         if (d->document.maintenance && in->pg == PG_CRASHED)
             return choose_wait(step, AGENT_REASON_WAIT, WAKE_MS);
+        /* After a reboot: is the volume still what it was? Once it has streamed again, nothing
+         * would show that it lacks what it had acknowledged. */
+        if (in->pg == PG_DOWN && !in->job_stopped && d->marker == MARKER_NONE &&
+            position_read(in, step))
+            return true;
         return choose_start(in, step, &want, AGENT_REASON_RESTART_STANDBY);
     }
     if (in->pg != PG_UP)

@@ -279,6 +279,21 @@ static void test_data__rolled_back_below_the_floor__is_a_new_incarnation(void **
     assert_false(world_voted(&w));
 }
 
+/* Found by tests/sim: it was started where it had been attached, and streamed past its floor before
+ * anybody looked. */
+static void test_data__rolled_back_while_the_machine_was_off__is_seen_before_it_streams(
+    void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    world_end_server(&w, PG_DOWN, false);
+    w.wal_end = (struct position){5, 300};
+    w.stop_before = STEP_REGISTER;
+    assert_string_equal(world_run(&w), "V1 I3");
+}
+
 static void test_peer__new_incarnation__leaves_n_before_it_is_answered(void **state)
 {
     struct world w;
@@ -454,6 +469,7 @@ int main(void)
         T(test_register__one_peer_silent__is_not_finished),
         T(test_data__swapped__is_a_new_incarnation),
         T(test_data__rolled_back_below_the_floor__is_a_new_incarnation),
+        T(test_data__rolled_back_while_the_machine_was_off__is_seen_before_it_streams),
         T(test_peer__new_incarnation__leaves_n_before_it_is_answered),
         T(test_peer__new_incarnation__waits_until_a_session_shows_the_names),
         T(test_peer__new_incarnation__does_not_hold_up_a_leaders_fence),
