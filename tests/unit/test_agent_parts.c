@@ -289,8 +289,7 @@ int main(void)
         cmocka_unit_test(test_child_output__nonsense__is_no_progress),
         cmocka_unit_test(test_child_output__no_rewind_required__is_noticed),
         cmocka_unit_test(test_applied__an_upstream__voids_the_position_that_was_read),
-        cmocka_unit_test(
-            test_applied__names_shown_on_a_leader__has_old_senders_looked_for_again),
+        cmocka_unit_test(test_applied__names_shown_on_a_leader__has_old_senders_looked_for_again),
         cmocka_unit_test(test_report__data_about_to_be_given_up__is_not_called_complete),
         TEST(test_options__slots__are_the_ids_in_order),
         TEST(test_options__mistakes__name_file_line_and_option),
