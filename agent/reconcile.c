@@ -69,7 +69,8 @@ bool is_leader(const struct inputs *in)
 
     return is_primary(in) && d->role == ROLE_LEADER && d->grant.spent &&
            d->grant.generation == d->promise.generation && in->replication_known &&
-           in->replication.names && !in->names_violated && !superseded(in);
+           in->flushed.timeline <= d->grant.generation && in->replication.names &&
+           !in->names_violated && !superseded(in);
 }
 
 bool peer_of_cluster(const struct inputs *in, int32_t peer)

@@ -355,6 +355,23 @@ static void test_leader__names_changed_behind_its_back__stops(void **state)
     assert_string_equal(agent_reason_code(w.step.reason), "S4");
 }
 
+/* Found by tests/sim: its followers' names were put in force, and commits acknowledged on a
+ * timeline nobody granted. */
+static void test_leader__promoted_by_hand_in_maintenance__is_waited_for_by_nobody(void **state)
+{
+    struct world w;
+    struct standing_now now;
+
+    (void)state;
+    world_make_leader(&w);
+    w.durable.document.maintenance = true;
+    w.in.flushed = (struct position){6, 1000};
+    assert_string_equal(world_run(&w), "S3");
+    assert_false(w.in.replication.names);
+    reconcile_standing(&w.in, &now);
+    assert_false(now.leading);
+}
+
 static void test_follower__promoted_by_hand__is_stopped(void **state)
 {
     struct world w;
@@ -423,6 +440,7 @@ int main(void)
         T(test_leader__unconfirmed_in_maintenance__is_left_alone),
         T(test_leader__both_peers_higher__stops),
         T(test_leader__names_changed_behind_its_back__stops),
+        T(test_leader__promoted_by_hand_in_maintenance__is_waited_for_by_nobody),
         T(test_follower__promoted_by_hand__is_stopped),
         T(test_job__restart__is_done_once),
         T(test_job__reinit__asks_and_clones),
