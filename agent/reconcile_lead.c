@@ -92,7 +92,7 @@ static bool take_lead(const struct inputs *in, struct step *step)
         return choose_wait(step, AGENT_REASON_WAIT, WAKE_SOON_MS);
     /* A server that was restarted since its vote may hold less: what had not reached the disk, or
      * a volume that was rolled back. identity_check_data() compares with the floor. */
-    if (position_read(in, step))
+    if (position_read(in, step) || disown_wal(in, step))
         return true;
     if (!in->planted)
         return choose(step, STEP_PLANT, AGENT_REASON_PLANT);

@@ -287,6 +287,26 @@ static void test_grant__data_shorter_than_what_was_voted_with__is_not_promoted(v
     assert_null(strstr(w.trace, "N6"));
 }
 
+/* Found by tests/sim: promoted by hand to the very timeline it had been granted, stopped, and
+ * promoted once more. */
+static void test_grant__wal_of_a_timeline_nobody_granted__is_not_promoted(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    world_tell(&w, ROLE_FENCED, 6, Q);
+    world_run(&w);
+    world_tell_grant(&w, 6, Q);
+    w.stop_before = STEP_PLANT;
+    world_run(&w);
+    w.stop_before = STEP_NONE;
+    w.wal_end = (struct position){6, 2000};
+    w.in.position_valid = false;
+    assert_non_null(strstr(world_run(&w), "V1 S3"));
+    assert_null(strstr(w.trace, "N6"));
+}
+
 /* Found by tests/sim: a rewound copy that needs its leader's WAL to start up was fenced, and
  * waited for its start for ever. */
 static void test_fence__rewound_copy_that_cannot_start_up__is_stopped_and_votes(void **state)
@@ -435,6 +455,7 @@ int main(void)
         T(test_grant__server_restarted_between_spend_and_promotion__waits_for_an_election),
         T(test_vote__data_that_ends_below_its_floor__is_withheld),
         T(test_grant__data_shorter_than_what_was_voted_with__is_not_promoted),
+        T(test_grant__wal_of_a_timeline_nobody_granted__is_not_promoted),
         T(test_fence__rewound_copy_that_cannot_start_up__is_stopped_and_votes),
         T(test_leader__unconfirmed__stops_and_comes_back_as_a_standby),
         T(test_leader__unconfirmed_in_maintenance__is_left_alone),
