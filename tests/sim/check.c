@@ -89,6 +89,9 @@ void check_ack(int index, int branch, uint64_t upto)
 {
     const struct branch *mine = &world.branches[branch];
 
+    if (mine->generation == 0)
+        violate("n%d acknowledges on timeline %u, which nobody granted",
+                world.machines[index].slot + 1, mine->timeline);
     for (int b = 0; b < world.branch_count; b++) {
         const struct branch *later = &world.branches[b];
 

@@ -391,13 +391,15 @@ static void recycle_some_wal(void)
     recycle_wal(victim());
 }
 
-/* Somebody's pg_promote(), on a standby that nobody granted anything. */
+/* Somebody's pg_promote(), on a standby that nobody granted anything: its copy is as good as lost.
+ */
 static void promote_by_hand(void)
 {
-    struct machine *m = &world.machines[victim()];
+    int index = victim();
+    struct machine *m = &world.machines[index];
 
-    if (!m->server.running || m->server.starting || m->server.primary || m->server.conf.names ||
-        m->disk.conf.names)
+    if (!may_lose(index) || !m->server.running || m->server.starting || m->server.primary ||
+        m->server.conf.names || m->disk.conf.names)
         return;
     trace("n%d: promoted by hand", m->slot + 1);
     m->server.promoting = m->server.by_hand = true;
