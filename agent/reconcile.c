@@ -137,26 +137,29 @@ bool superseded(const struct inputs *in)
 /* --- replication as it ought to be
  * -------------------------------------------------------------------------------- */
 
-static struct replication replication_base(const struct durable *durable)
+/* Only a leader admits replication connections. From anybody else a node could get WAL of a
+ * generation that it was not told of, and could not tell from WAL that nobody granted. */
+static struct replication replication_base(const struct durable *durable, bool leads)
 {
     struct replication r;
 
     memset(&r, 0, sizeof r);
     r.upstream = NODE_NONE;
     for (int32_t slot = 0; slot < NODE_COUNT; slot++)
-        if (durable->incarnations[slot].number > durable->void_number[slot])
+        if ((leads || slot == durable->node) &&
+            durable->incarnations[slot].number > durable->void_number[slot])
             r.incarnations[slot] = durable->incarnations[slot];
     return r;
 }
 
 struct replication replication_locked(const struct durable *durable)
 {
-    return replication_base(durable);
+    return replication_base(durable, false);
 }
 
 struct replication replication_names(const struct durable *durable)
 {
-    struct replication r = replication_base(durable);
+    struct replication r = replication_base(durable, true);
 
     r.generation = durable->grant.generation;
     r.names = true;
@@ -165,7 +168,7 @@ struct replication replication_names(const struct durable *durable)
 
 struct replication replication_attached(const struct durable *durable)
 {
-    struct replication r = replication_base(durable);
+    struct replication r = replication_base(durable, false);
 
     r.generation = durable->promise.generation;
     r.upstream = durable->leader.node;

@@ -99,7 +99,7 @@ static bool disown(const struct inputs *in, struct step *step)
 bool disown_wal(const struct inputs *in, struct step *step)
 {
     if (in->record_end.timeline <= in->durable->followed ||
-        in->record_end.timeline < FIRST_GENERATION || in->durable->marker != MARKER_NONE)
+        in->record_end.timeline < FIRST_GENERATION || !data_usable(in->durable))
         return false;
     return disown(in, step);
 }
@@ -112,7 +112,7 @@ bool disown_primary(const struct inputs *in, struct step *step)
     if (!is_primary(in) || d->document.maintenance ||
         (d->grant.spent && in->flushed.timeline <= d->grant.generation))
         return false;
-    if (d->complete || d->rewound)
+    if (data_usable(d))
         return disown(in, step);
     return choose(step, STEP_KILL, AGENT_REASON_NO_GRANT);
 }

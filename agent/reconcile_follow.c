@@ -86,7 +86,9 @@ static bool clone(const struct inputs *in, struct step *step)
             return choose_start(in, step, &locked, AGENT_REASON_START_FENCED);
         return choose(step, STEP_ASK_DISCARD, AGENT_REASON_CLONE_ASK);
     }
-    if (d->marker != MARKER_CLONE || d->data_id == 0 || d->marker_done) {
+    if (d->marker != MARKER_CLONE || d->data_id == 0 || d->marker_done ||
+        d->followed < d->promise.generation) {
+        next.followed = d->promise.generation; /* that leader's WAL comes with the copy */
         next.marker = MARKER_CLONE;
         next.marker_done = next.complete = next.rewound = next.whole_before_rewind = false;
         next.data_id = in->nonce;
@@ -122,7 +124,7 @@ static bool rewind_to_leader(const struct inputs *in, struct step *step, struct 
     next.complete = next.rewound = false;
     next.complete_target = (struct position){0};
     next.fork = next.floor = fork;
-    next.rewind_tried = d->promise.generation;
+    next.rewind_tried = next.followed = d->promise.generation;
     return choose_persist(step, &next, AGENT_REASON_REWIND_MARK);
 }
 
@@ -219,8 +221,8 @@ static bool stay_attached(const struct inputs *in, struct step *step)
             return choose_wait(step, AGENT_REASON_WAIT, WAKE_MS);
         /* After a reboot: is the volume still what it was? Once it has streamed again, nothing
          * would show that it lacks what it had acknowledged. */
-        if (in->pg == PG_DOWN && !in->job_stopped && d->marker == MARKER_NONE &&
-            position_read(in, step))
+        if (in->pg == PG_DOWN && !in->job_stopped &&
+            (position_read(in, step) || disown_wal(in, step)))
             return true;
         return choose_start(in, step, &want, AGENT_REASON_RESTART_STANDBY);
     }

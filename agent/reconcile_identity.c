@@ -226,7 +226,8 @@ bool identity_admit_peer(const struct inputs *in, struct step *step)
         if (is_primary(in) && d->role != ROLE_LEADER)
             return false;
         for (int32_t slot = 0; slot < NODE_COUNT; slot++)
-            want.incarnations[slot] = d->incarnations[slot];
+            if (want.names || slot == d->node)
+                want.incarnations[slot] = d->incarnations[slot];
         if (replication_ensure(in, step, &want, AGENT_REASON_NAMES_CHANGED))
             return true;
         /* a reload that was only sent is none: a fresh session shows that the old name is out, and

@@ -18,8 +18,10 @@ void machine_power(int index, bool on)
 {
     struct machine *m = &world.machines[index];
 
-    /* one that was replaced before it had registered would claim the slot once more */
-    if (m->powered == on || (on && m->retired && !m->disk.durable.registered))
+    /* one that was replaced before it had registered, or that takes itself for a new machine, would
+     * claim the slot once more */
+    if (m->powered == on ||
+        (on && m->retired && (!m->disk.durable.registered || m->disk.rolled_back)))
         return;
     if (on) {
         trace("n%d/%d power on", m->slot + 1, index);
@@ -161,6 +163,7 @@ static void roll_back(int index)
     m->disk.note = now.note;
     m->disk.note_digest = now.note_digest;
     m->disk.clean = false;
+    m->disk.rolled_back = true;
     world.disks_lost++;
     post(a_while(), EVENT_POWER, index, 0);
 }

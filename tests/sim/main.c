@@ -195,6 +195,8 @@ static void run(uint64_t seed)
         violate("I6: not whole %d s after the faults ended", WHOLE_MS / 1000);
     if (!world.violated && check_whole())
         figures.recovered++;
+    else
+        trace("not whole: fewer than two nodes have complete data");
     if (world.now_ms - world.calm_ms > figures.slowest_ms) {
         figures.slowest_ms = world.now_ms - world.calm_ms;
         figures.slowest_seed = seed;

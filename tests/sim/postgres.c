@@ -318,6 +318,7 @@ static void receiver_connect(int index)
                        .incarnation = incarnation,
                        .receiver_alive = true,
                        .sender_alive = true,
+                       .lazy = happens(150),
                        .names = leader->server.conf,
                        .reply_ms = world.now_ms,
                        .heard_ms = world.now_ms};
@@ -535,7 +536,7 @@ void conn_tick(int slot)
         release(c);
         if (!c->receiver_alive)
             c->sender_alive = false;
-        if (happens(700))
+        if (happens(c->lazy ? 10 : 700))
             c->names = leader->server.conf;
     }
     if (c->sender_alive && world.now_ms - c->reply_ms > SENDER_TIMEOUT_MS && server_alive(leader))

@@ -93,6 +93,7 @@ struct disk {
     bool present;
     bool torn; /* half-copied: nothing may start from it */
     bool clean;
+    bool rolled_back;
     uint64_t data_id;
     struct wal wal;
     uint64_t consistent_at;
@@ -247,6 +248,7 @@ struct conn {
     struct replication name; /* .generation, .counted; the incarnation is the standby's own */
     uint32_t incarnation;
     bool receiver_alive, sender_alive;
+    bool lazy;     /* its walsender is slow to read changed settings */
     uint64_t wire; /* last flush position that the receiver sent */
     uint64_t acked;
     struct replication names; /* N as its walsender read it last */

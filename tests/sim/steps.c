@@ -398,6 +398,8 @@ static void written(struct machine *m, const struct run *run, bool running)
     struct inputs *in = &m->in;
 
     in->names_shown = in->names_violated = false;
+    if (run->step.replication.upstream != NODE_NONE)
+        in->position_valid = false;
     if (run->failed) {
         in->replication_known = false;
         return;
@@ -429,6 +431,7 @@ static void started(int index, const struct run *run)
         if (m->in.pg != PG_CRASHED)
             m->in.pg = PG_DOWN;
         m->in.pg_since_ms = world.now_ms;
+        agent_look(index);
         return;
     }
     m->in.names_at_start = true;
@@ -548,6 +551,10 @@ void step_applied(int index, struct run *run)
         if (!ok)
             break;
         in->names_shown = run->names_shown;
+        if (in->names_shown && in->pg == PG_UP && !in->in_recovery) {
+            in->old_senders = true;
+            m->changed_ms = world.now_ms;
+        }
         if (!in->names_shown && world.now_ms - in->replication_since_ms > NAMES_SETTLE_MS)
             in->names_violated = true;
         break;

@@ -68,7 +68,7 @@ void world_make_follower(struct world *w)
                                              .upstream_incarnation = {1, 11},
                                              .generation = 5,
                                              .counted = true,
-                                             .incarnations = {{1, 10}, {1, 11}, {1, 12}}};
+                                             .incarnations = {{1, 10}}};
     w->in.replication_known = w->in.replication_loaded = true;
     for (int32_t peer = 1; peer < NODE_COUNT; peer++) {
         struct report *r = &w->peers[peer];

@@ -427,7 +427,7 @@ static void test_job__reinit__asks_and_clones(void **state)
     world_make_follower(&w);
     world_tell_follow(&w, 5, P, LEADER);
     w.message.job = (struct job){.id = 3, .kind = JOB_REINIT};
-    assert_string_equal(world_run(&w), "J1 C1 C2 C3 C4 C5 J3 T7 T4 T5 T3");
+    assert_string_equal(world_run(&w), "J1 C1 C2 C3 C4 C5 J3 V1 T7 T4 T5 T3");
     assert_true(w.durable.complete);
 }
 

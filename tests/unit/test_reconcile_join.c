@@ -69,7 +69,7 @@ static void test_follow__crashed_leader_that_diverged__rewinds_once_and_counts_p
     world_end_server(&w, PG_CRASHED, false);
     lead_elsewhere(&w, 6, 800);
     world_tell_follow(&w, 6, Q, OTHER);
-    assert_string_equal(world_run(&w), "P2 G1 G7 V1 W1 W2 W3 W4 V1 T11 T2 T4 T5 T3");
+    assert_string_equal(world_run(&w), "P2 G1 G7 V1 W1 W2 W3 W4 V1 T2 T4 T5 T3");
     assert_true(w.durable.complete);
     assert_int_equal(w.durable.marker, MARKER_NONE);
 }
@@ -133,6 +133,46 @@ static void test_follow__waits_for_leave_to_discard__is_up_meanwhile(void **stat
     world_run(&w);
     assert_int_equal(w.in.pg, PG_UP);
     assert_int_equal(w.step.kind, STEP_ASK_DISCARD);
+}
+
+/* Found by tests/sim: it streamed from a deposed leader the WAL of the next one, and gave it up as
+ * nobody's. */
+static void test_follower__admits_no_replication_connection__a_granted_node_does(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    lead_elsewhere(&w, 6, 900);
+    world_tell_follow(&w, 6, Q, OTHER);
+    world_run(&w);
+    assert_int_equal(w.in.replication.upstream, OTHER);
+    assert_int_equal(w.in.replication.incarnations[LEADER].number, 0);
+    world_make_follower(&w);
+    world_tell(&w, ROLE_FENCED, 6, Q);
+    world_run(&w);
+    assert_int_equal(w.in.replication.incarnations[OTHER].number, 0);
+    world_tell_grant(&w, 6, Q);
+    world_run(&w);
+    assert_int_equal(w.in.replication.incarnations[OTHER].number, 1);
+}
+
+/* Found by tests/sim: a copy that was not complete yet had been promoted by hand to the id that was
+ * granted next, and was attached as if its WAL were that leader's. */
+static void test_follow__copy_with_wal_that_nobody_granted__is_given_up(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    w.durable.marker = MARKER_CLONE;
+    w.durable.complete = false;
+    w.durable.marker_done = true;
+    lead_elsewhere(&w, 6, 900);
+    world_tell_follow(&w, 6, Q, OTHER);
+    w.wal_end = (struct position){6, 950};
+    w.stop_before = STEP_CLONE;
+    assert_non_null(strstr(world_run(&w), "V1 S3"));
 }
 
 static void test_clone__is_not_counted_until_complete(void **state)
@@ -430,7 +470,7 @@ static void test_birth__other_node__clones_without_asking_and_ends_the_birth_whe
     w.copy_end = (struct position){2, 300};
     w.durable.incarnations[LEADER] = (struct incarnation){1, 11};
     world_tell_follow(&w, FIRST_GENERATION, P, LEADER);
-    assert_string_equal(world_run(&w), "P2 C2 C4 C5 G1 V1 T11 T2 T4 T5 T3");
+    assert_string_equal(world_run(&w), "P2 C2 C4 C5 G1 V1 T2 T4 T5 T3");
     assert_true(w.durable.birth_ended);
 }
 
@@ -459,6 +499,8 @@ int main(void)
         T(test_follow__agent_killed_in_a_rewind__does_not_rewind_again),
         T(test_follow__wal_gone_from_the_leader__asks_before_it_discards),
         T(test_follow__waits_for_leave_to_discard__is_up_meanwhile),
+        T(test_follower__admits_no_replication_connection__a_granted_node_does),
+        T(test_follow__copy_with_wal_that_nobody_granted__is_given_up),
         T(test_clone__is_not_counted_until_complete),
         T(test_complete__lsn_of_an_older_generation__does_not_count),
         T(test_follow__operator_fence__has_no_upstream_and_still_votes),
