@@ -74,7 +74,7 @@ def test_namespaces__standbys_cut_from_the_leader__elect_without_it(c):
         at = time.monotonic_ns()
         c.network.cut(old.id, a.id)
         c.network.cut(old.id, b.id)
-        wait(lambda: w.first_ack_after(at, old.server), 30, "writes elsewhere")
+        wait(lambda: w.first_ack_after(at, old.server), 45, "writes elsewhere")
         c.network.heal()
         c.wait_healthy(30)
         w.check(at_least=11)
