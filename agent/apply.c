@@ -53,7 +53,7 @@ static void written(struct agent *agent, const struct step_run *run, bool runnin
 
     in->names_shown = in->names_violated = false;
     if (run->step.replication.upstream != NODE_NONE)
-        in->position_valid = false; /* WAL may come from here on */
+        in->position_valid = in->was_primary = false; /* WAL may come from here on */
     if (run->rc < 0) {
         in->replication_known = false;
         agent->names_known = false;

@@ -208,6 +208,7 @@ void observe_looked(struct agent *agent, struct look *look)
     if (agent->pm.pid != 0)
         return;
     in->pg_clean = look->clean;
+    in->was_primary = look->was_primary;
     if (!look->present)
         observe_set_pg(agent, PG_ABSENT);
     else if (in->pg != PG_CRASHED)

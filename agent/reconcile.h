@@ -132,7 +132,9 @@ struct inputs {
 
     /* Postgres */
     enum pg_state pg;
-    bool pg_clean;                  /* PG_DOWN after a clean shutdown */
+    bool pg_clean; /* PG_DOWN after a clean shutdown */
+    /* last found stopped, it had been a primary; until it may have received WAL from elsewhere */
+    bool was_primary;
     bool in_recovery;               /* PG_UP only */
     int64_t pg_since_ms;            /* of the present state */
     uint32_t failed_starts;         /* in a row */

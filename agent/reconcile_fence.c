@@ -93,12 +93,13 @@ static bool disown(const struct inputs *in, struct step *step)
     return choose_persist(step, &next, AGENT_REASON_NO_GRANT);
 }
 
-/* WAL on a timeline that this node never led nor followed was written by a primary nobody granted
- * (somebody's pg_promote()). It may bear the id of a generation that others granted meanwhile, so
- * no history may be compared with it and no vote rest on it: the copy is given up. */
+/* WAL that this node itself wrote as a primary, on a timeline that it was not granted: somebody's
+ * pg_promote(). It may bear the id of a generation that others granted meanwhile, so no history may
+ * be compared with it and no vote rest on it: the copy is given up. (A follower that merely has WAL
+ * of a generation it was not told of is another matter: its leader was elected once more.) */
 bool disown_wal(const struct inputs *in, struct step *step)
 {
-    if (in->record_end.timeline <= in->durable->followed ||
+    if (!in->was_primary || in->record_end.timeline <= in->durable->followed ||
         in->record_end.timeline < FIRST_GENERATION || !data_usable(in->durable))
         return false;
     return disown(in, step);

@@ -57,6 +57,8 @@ static int look_stopped(struct hands *hands, struct look *look, struct err *err)
     look->system_id = control.system_id;
     look->clean = control.state == PGDATA_STATE_SHUT_DOWN ||
                   control.state == PGDATA_STATE_SHUT_DOWN_RECOVERY;
+    look->was_primary = control.state != PGDATA_STATE_ARCHIVE_RECOVERY &&
+                        control.state != PGDATA_STATE_SHUT_DOWN_RECOVERY;
     return 0;
 }
 

@@ -48,7 +48,8 @@ struct look {
     bool present;
     bool foreign;
     uint64_t data_id;
-    bool clean; /* stopped after a clean shutdown */
+    bool clean;       /* stopped after a clean shutdown */
+    bool was_primary; /* stopped, and was one before */
     uint64_t system_id;
     enum postmaster_found found;
     struct postmaster pm; /* found == POSTMASTER_RUNNING; the receiver's to release */

@@ -250,6 +250,7 @@ void agent_looked(int index)
     if (m->pm_life != 0)
         return;
     in->pg_clean = m->disk.clean;
+    in->was_primary = m->disk.primary;
     if (!m->disk.present)
         set_pg(m, PG_ABSENT);
     else if (in->pg != PG_CRASHED)
@@ -456,7 +457,8 @@ void agent_child_end(int index, uint32_t number)
     ok = child_result(index);
     trace("n%d/%d child %d %s", m->slot + 1, index, m->child, ok ? "done" : "failed");
     if (ok) {
-        m->disk.torn = false;
+        m->disk.primary = m->child != CHILD_REWIND; /* a base is its source's */
+        m->disk.torn = m->disk.rolled_back = false;
         m->disk.present = true;
         m->disk.clean = true;
         m->disk.data_id = m->child_data_id;

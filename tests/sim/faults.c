@@ -401,8 +401,9 @@ static void promote_by_hand(void)
     int index = victim();
     struct machine *m = &world.machines[index];
 
-    if (!may_lose(index) || !m->server.running || m->server.starting || m->server.primary ||
-        m->server.conf.names || m->disk.conf.names)
+    /* both at once, on the copy of a leader, can look like the leader itself */
+    if (m->disk.rolled_back || !may_lose(index) || !m->server.running || m->server.starting ||
+        m->server.primary || m->server.conf.names || m->disk.conf.names)
         return;
     trace("n%d: promoted by hand", m->slot + 1);
     m->server.promoting = m->server.by_hand = true;

@@ -140,7 +140,7 @@ bool server_start(int index, const struct replication *conf)
     m->disk.wal.written = record_end(m->disk.wal.written);
     m->disk.wal.branch = branch_at(m->disk.wal.branch, m->disk.wal.written);
     m->disk.wal.flushed = m->disk.wal.written;
-    m->disk.clean = false;
+    m->disk.clean = m->disk.primary = false;
     memset(s, 0, sizeof *s);
     s->running = s->starting = true;
     s->conf = *conf;
@@ -237,7 +237,7 @@ static void promoted(int index)
     wal->branch = world.branch_count++;
     wal->written = wal->flushed = begin + RECORD; /* end of recovery */
     m->server.promoting = false;
-    m->server.primary = true;
+    m->server.primary = m->disk.primary = true;
     m->server.checkpointed = false;
     m->server.applied = wal->written;
     trace("n%d/%d Postgres promoted: timeline %u at %llu", m->slot + 1, index, timeline,

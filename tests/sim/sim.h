@@ -94,6 +94,7 @@ struct disk {
     bool torn; /* half-copied: nothing may start from it */
     bool clean;
     bool rolled_back;
+    bool primary; /* by the control file */
     uint64_t data_id;
     struct wal wal;
     uint64_t consistent_at;

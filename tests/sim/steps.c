@@ -399,7 +399,7 @@ static void written(struct machine *m, const struct run *run, bool running)
 
     in->names_shown = in->names_violated = false;
     if (run->step.replication.upstream != NODE_NONE)
-        in->position_valid = false;
+        in->position_valid = in->was_primary = false;
     if (run->failed) {
         in->replication_known = false;
         return;

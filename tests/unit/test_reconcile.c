@@ -172,6 +172,7 @@ static void test_vote__wal_of_a_timeline_nobody_granted__is_given_up(void **stat
 
     (void)state;
     world_make_follower(&w);
+    w.in.was_primary = true;
     w.wal_end = (struct position){6, 1200};
     world_tell(&w, ROLE_FENCED, 7, Q);
     world_run(&w);
@@ -295,6 +296,7 @@ static void test_grant__wal_of_a_timeline_nobody_granted__is_not_promoted(void *
 
     (void)state;
     world_make_follower(&w);
+    w.in.was_primary = true;
     world_tell(&w, ROLE_FENCED, 6, Q);
     world_run(&w);
     world_tell_grant(&w, 6, Q);

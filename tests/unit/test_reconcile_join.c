@@ -165,6 +165,7 @@ static void test_follow__copy_with_wal_that_nobody_granted__is_given_up(void **s
 
     (void)state;
     world_make_follower(&w);
+    w.in.was_primary = true;
     w.durable.marker = MARKER_CLONE;
     w.durable.complete = false;
     w.durable.marker_done = true;
