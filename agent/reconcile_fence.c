@@ -109,12 +109,16 @@ bool disown_wal(const struct inputs *in, struct step *step)
 bool disown_primary(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
+    struct replication locked = replication_locked(d);
 
-    if (!is_primary(in) || d->document.maintenance ||
-        (d->grant.spent && in->flushed.timeline <= d->grant.generation))
+    if (!is_primary(in) || (d->grant.spent && in->flushed.timeline <= d->grant.generation))
         return false;
     if (data_usable(d))
         return disown(in, step);
+    /* in maintenance it is left alone, but it never counts again, and nobody waits for it */
+    if (d->document.maintenance)
+        return replication_ensure(in, step, &locked, AGENT_REASON_NO_GRANT) ||
+               choose_wait(step, AGENT_REASON_NO_GRANT, WAKE_MS);
     return choose(step, STEP_KILL, AGENT_REASON_NO_GRANT);
 }
 

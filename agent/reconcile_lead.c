@@ -164,13 +164,6 @@ bool role_leader(const struct inputs *in, struct step *step)
 {
     if (!in->durable->grant.spent)
         return take_lead(in, step);
-    if (is_primary(in) && in->flushed.timeline > in->durable->grant.generation) {
-        struct replication locked = replication_locked(in->durable);
-
-        /* Promoted by hand, and left alone in maintenance mode: but nobody may wait for it. */
-        return replication_ensure(in, step, &locked, AGENT_REASON_NO_GRANT) ||
-               choose_wait(step, AGENT_REASON_NO_GRANT, WAKE_MS);
-    }
     if (is_primary(in))
         return keep_lead(in, step);
     if (in->pg == PG_STOPPING)

@@ -394,16 +394,17 @@ static void recycle_some_wal(void)
     recycle_wal(victim());
 }
 
-/* Somebody's pg_promote(), on a standby that nobody granted anything: its copy is as good as lost.
- */
+/* Somebody's pg_promote(), on a standby that nobody granted anything, before its agent's eyes: the
+ * copy is as good as lost. */
 static void promote_by_hand(void)
 {
     int index = victim();
     struct machine *m = &world.machines[index];
 
     /* both at once, on the copy of a leader, can look like the leader itself */
-    if (m->disk.rolled_back || !may_lose(index) || !m->server.running || m->server.starting ||
-        m->server.primary || m->server.conf.names || m->disk.conf.names)
+    if (m->disk.rolled_back || !world.endpoints[index].up || world.endpoints[index].frozen ||
+        !may_lose(index) || !m->server.running || m->server.starting || m->server.primary ||
+        m->server.conf.names || m->disk.conf.names)
         return;
     trace("n%d: promoted by hand", m->slot + 1);
     m->server.promoting = m->server.by_hand = true;

@@ -388,7 +388,8 @@ static void test_leader__promoted_by_hand_in_maintenance__is_waited_for_by_nobod
     world_make_leader(&w);
     w.durable.document.maintenance = true;
     w.in.flushed = (struct position){6, 1000};
-    assert_string_equal(world_run(&w), "S3");
+    assert_string_equal(world_run(&w), "S3 S3");
+    assert_false(w.durable.complete);
     assert_false(w.in.replication.names);
     reconcile_standing(&w.in, &now);
     assert_false(now.leading);
