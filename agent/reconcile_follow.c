@@ -221,7 +221,7 @@ static bool stay_attached(const struct inputs *in, struct step *step)
             return choose_wait(step, AGENT_REASON_WAIT, WAKE_MS);
         /* After a reboot: is the volume still what it was? Once it has streamed again, nothing
          * would show that it lacks what it had acknowledged. */
-        if (in->pg == PG_DOWN && !in->job_stopped &&
+        if ((in->was_primary || (in->pg == PG_DOWN && !in->job_stopped)) &&
             (position_read(in, step) || disown_wal(in, step)))
             return true;
         return choose_start(in, step, &want, AGENT_REASON_RESTART_STANDBY);

@@ -176,6 +176,21 @@ static void test_follow__copy_with_wal_that_nobody_granted__is_given_up(void **s
     assert_non_null(strstr(world_run(&w), "V1 S3"));
 }
 
+/* Found by tests/sim: promoted by hand and killed before it was sampled, it was started where it
+ * had been attached. */
+static void test_standby__promoted_by_hand_and_crashed__is_looked_at_before_it_streams(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    world_end_server(&w, PG_CRASHED, false);
+    w.in.was_primary = true;
+    w.wal_end = (struct position){6, 950};
+    w.stop_before = STEP_CLONE;
+    assert_string_equal(world_run(&w), "G7 V1 S3 C3");
+}
+
 static void test_clone__is_not_counted_until_complete(void **state)
 {
     struct world w;
@@ -502,6 +517,7 @@ int main(void)
         T(test_follow__waits_for_leave_to_discard__is_up_meanwhile),
         T(test_follower__admits_no_replication_connection__a_granted_node_does),
         T(test_follow__copy_with_wal_that_nobody_granted__is_given_up),
+        T(test_standby__promoted_by_hand_and_crashed__is_looked_at_before_it_streams),
         T(test_clone__is_not_counted_until_complete),
         T(test_complete__lsn_of_an_older_generation__does_not_count),
         T(test_follow__operator_fence__has_no_upstream_and_still_votes),
