@@ -454,6 +454,13 @@ void agent_child_end(int index, uint32_t number)
 
     if (m->child == CHILD_NONE || m->child_number != number)
         return;
+    if (m->runs[RUN_STEP].active) { /* its end is waited for from the end of that step on */
+        post_event(3, (struct event){.kind = EVENT_CHILD,
+                                     .a = index,
+                                     .number = number,
+                                     .life = world.endpoints[index].life});
+        return;
+    }
     ok = child_result(index);
     trace("n%d/%d child %d %s", m->slot + 1, index, m->child, ok ? "done" : "failed");
     if (ok) {
