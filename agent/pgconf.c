@@ -23,6 +23,9 @@
 enum {
     FILE_MAX = 1024 * 1024,
     PASSFILE_BYTES = 512, /* a sector: written whole or not at all */
+    BLOCK_BYTES = 4096,   /* of the file system */
+    OTHER_NODES = 2,
+    ROLE_RULES_BYTES = 256, /* what a leader has for each of them, and a follower has not */
     DEFAULT_TIMEOUT_MS = 5000,
     CLUSTER_NAME_MAX = 32, /* keeps titles short: see proc.c */
     ALLOW_ALTER_SYSTEM_SINCE = 17,
@@ -93,7 +96,7 @@ static void put_size(struct text *text, const char *name, uint64_t bytes)
 
 /* How a file is replaced. */
 enum store {
-    STORE_DURABLE,  /* atomically, and on disk when it returns */
+    STORE_DURABLE,  /* atomically (on a full disk in place), and on disk when it returns */
     STORE_VOLATILE, /* atomically; a crash of the machine may bring the old one back */
     STORE_IN_PLACE, /* on disk when it returns; of a fixed size, so that no metadata has to be
                        written, which takes ten times as long */
@@ -108,14 +111,20 @@ static bool write_whole(int fd, const struct text *text)
     return n == (ssize_t)text->size;
 }
 
-/* On a full disk: into the block that the old content has. A server that reads it in this very
- * moment keeps its settings and is told to read it again right after. */
-static int replace_inside(const char *path, const struct text *text)
+/* On a full disk: into the blocks that the old content has. A server that reads it in this very
+ * moment keeps its settings and is told to read it again right after; one that is started later
+ * finds it written anew. */
+static int replace_inside(const char *path, const struct text *text, bool durable)
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    struct stat st;
     int rc = 0;
 
-    if (fd < 0 || !write_whole(fd, text) || ftruncate(fd, (off_t)text->size) != 0)
+    errno = fd < 0 ? errno : 0;
+    if (fd >= 0 && fstat(fd, &st) == 0 && (size_t)st.st_blocks * 512 < text->size)
+        errno = ENOSPC;
+    if (errno != 0 || !write_whole(fd, text) || ftruncate(fd, (off_t)text->size) != 0 ||
+        (durable && fdatasync(fd) != 0))
         rc = err_set_errno(text->err, errno, "cannot write %s", path);
     if (fd >= 0)
         close(fd);
@@ -134,12 +143,25 @@ static int replace_volatile(const char *path, const struct text *text)
         rc = err_set_errno(text->err, errno, "cannot write %s", tmp);
         unlink(tmp);
         if (full)
-            rc = replace_inside(path, text);
+            rc = replace_inside(path, text, false);
     }
     if (fd >= 0)
         close(fd);
     free(tmp);
     return rc;
+}
+
+static int replace_durable(const char *path, const struct text *text)
+{
+    struct err err = {0};
+
+    if (file_write_atomic(path, text->data, text->size, 0600, &err) == 0)
+        return 0;
+    if (err.code == ERR_NO_SPACE)
+        return replace_inside(path, text, true);
+    if (text->err != NULL)
+        *text->err = err;
+    return -1;
 }
 
 /* False where there is no file of that very size. */
@@ -161,7 +183,7 @@ static int store(const struct text *text, const char *path, enum store how)
         return replace_volatile(path, text);
     if (how == STORE_IN_PLACE && overwrite(path, text))
         return 0;
-    return file_write_atomic(path, text->data, text->size, 0600, text->err);
+    return replace_durable(path, text);
 }
 
 /* Writes PATH where its content differs. */
@@ -412,6 +434,21 @@ static void put_replication_rules(struct text *text, const struct pgconf *conf)
                 conf->replication_roles[i], conf->replication_roles[i]);
 }
 
+/* Blank lines up to whole blocks: what the file grows by when this node is granted fits into the
+ * blocks that it has, also on a full disk. */
+static void put_room(struct text *text, const struct pgconf *conf)
+{
+    size_t used, whole;
+
+    OGEL_CHECK(fflush(text->out) == 0);
+    used = text->size;
+    if (conf->replication_role_count < OTHER_NODES)
+        used += (OTHER_NODES - conf->replication_role_count) * ROLE_RULES_BYTES;
+    whole = (used + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+    for (size_t i = text->size; i < whole; i++)
+        fputc('\n', text->out);
+}
+
 static int check_access(const struct pgconf *conf, struct err *err)
 {
     const char *const roles[] = {conf->superuser, conf->monitor_role, conf->rewind_role,
@@ -467,6 +504,7 @@ static int write_access(const struct pgconf *conf, const char *dir, unsigned *ch
     for (size_t i = 0; i < conf->hba_count; i++)
         if (!pgconf_hba_refused(conf->hba[i], &reason))
             fprintf(text.out, "%s\n", conf->hba[i]);
+    put_room(&text, conf);
     snprintf(path, sizeof path, "%s/pg_hba.conf", dir);
     if (text_store(&text, path, STORE_DURABLE, PGCONF_CHANGED_ACCESS, changed) != 0)
         return -1;
