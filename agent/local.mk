@@ -59,6 +59,8 @@ libogagent_a_SOURCES += \
 libogagent_a_SOURCES += \
 	agent/command.c \
 	agent/command.h \
+	agent/conftext.c \
+	agent/conftext.h \
 	agent/memory.c \
 	agent/memory.h \
 	agent/pgconf.c \
