@@ -21,7 +21,7 @@ enum {
     FDS_MAX = 8,
     FD_FIRST = 1000, /* no descriptor of the system's */
     CHOICES_MAX = 4096,
-    CHUNK_SECTORS = 2048,
+    CHUNK_SECTORS = 128,
 };
 
 /* What it reads as, and all that may be on the disk, oldest first; one version: that is certain. */
