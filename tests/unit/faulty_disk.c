@@ -72,7 +72,7 @@ static int fds[FDS_MAX]; /* inode */
 static struct {
     int calls, after, errnum;
     enum disk_fault kind;
-    bool met, dead, full;
+    bool met, dead, full, held;
 } fault;
 
 /* --- sectors' contents: written once, never changed ----------------------------------------- */
@@ -271,7 +271,7 @@ static enum fate meet(void)
         errno = EIO;
         return FAIL;
     }
-    if (fault.calls++ != fault.after)
+    if (fault.held || fault.calls++ != fault.after)
         return PASS;
     fault.met = true;
     switch (fault.kind) {
@@ -503,6 +503,11 @@ void disk_fault_after(int calls, enum disk_fault kind, int errnum)
 bool disk_fault_met(void)
 {
     return fault.met;
+}
+
+void disk_fault_hold(bool hold)
+{
+    fault.held = hold;
 }
 
 void disk_next_process(void)

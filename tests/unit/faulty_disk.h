@@ -30,6 +30,8 @@ enum disk_fault {
 /* Calls are counted anew, and the one after CALLS others meets the fault. */
 void disk_fault_after(int calls, enum disk_fault fault, int errnum);
 bool disk_fault_met(void);
+/* While held, calls are not counted. */
+void disk_fault_hold(bool hold);
 /* As it is for the next process: no fault, no open files. */
 void disk_next_process(void);
 
