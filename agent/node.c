@@ -62,6 +62,7 @@ static void events_flush(struct agent *agent)
     append = xcalloc(1, sizeof *append);
     append->agent = agent;
     append->lines = lines;
+    agent->events_unsynced = true;
     worker_run(agent->background, append_work, append_done, append);
 }
 

@@ -57,6 +57,7 @@ struct agent {
     struct peers *peers;
     struct hands hands; /* the steps' thread's, once that runs */
     struct events *events;
+    bool events_unsynced; /* appended since events_sync() */
 
     /* what is durable, as last written */
     struct durable durable;

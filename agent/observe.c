@@ -498,6 +498,9 @@ struct beat {
     struct agent *agent;
     int64_t free_bytes, total_bytes;
     int rc;
+    bool sync_events;
+    int sync_rc;
+    struct err sync_err;
 };
 
 static void beat_work(void *arg)
@@ -510,6 +513,8 @@ static void beat_work(void *arg)
     if (beat->rc < 0)
         beat->rc = file_disk_space(options->state_directory, &beat->free_bytes, &beat->total_bytes,
                                    NULL);
+    if (beat->sync_events)
+        beat->sync_rc = events_sync(options->state_directory, &beat->sync_err);
     if (pgconf_log_prune(options->state_directory, LOG_KEEP_BYTES, NULL) < 0)
         return; /* tried again at the next beat */
 }
@@ -523,6 +528,10 @@ static void beat_done(void *arg)
         agent->disk_free_bytes = (uint64_t)beat->free_bytes;
         agent->disk_total_bytes = (uint64_t)beat->total_bytes;
     }
+    if (beat->sync_rc < 0) {
+        log_err(LOG_LEVEL_ERROR, "event_log_failed", &beat->sync_err);
+        agent->events_unsynced = true;
+    }
     free(beat);
 }
 
@@ -535,5 +544,7 @@ void observe_beat(void *arg)
         return; /* the disk hangs */
     beat = xcalloc(1, sizeof *beat);
     beat->agent = agent;
+    beat->sync_events = agent->events_unsynced;
+    agent->events_unsynced = false;
     worker_run(agent->background, beat_work, beat_done, beat);
 }

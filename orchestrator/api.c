@@ -513,13 +513,16 @@ static bool read_number(struct http_request *request, const char *name, int64_t 
 static void handle_events(struct http_request *request, void *arg)
 {
     struct cluster *cluster = find_cluster(request, arg);
-    const char *accept = http_request_header(request, "Accept");
-    const char *last = http_request_header(request, "Last-Event-ID");
     int64_t since = 0, limit = EVENTS_DEFAULT;
+    const char *accept, *last;
 
+    if (!cluster)
+        return;
+    accept = http_request_header(request, "Accept");
+    last = http_request_header(request, "Last-Event-ID");
     if (last && units_parse_int(last, 0, INT64_MAX, &since, NULL))
         since = 0; /* of another server, perhaps: all may be news */
-    if (!cluster || !read_number(request, "since", INT64_MAX, &since) ||
+    if (!read_number(request, "since", INT64_MAX, &since) ||
         !read_number(request, "limit", EVENTS_MAX, &limit))
         return;
     if (accept && strstr(accept, "text/event-stream"))

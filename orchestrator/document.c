@@ -65,6 +65,12 @@ static void finish(struct document_call *call, int status, const char *detail)
     call_free(call);
 }
 
+/* The status of an agent's refusal, for the client; what is none of HTTP's for that is ours. */
+static int refusal_status(const struct http_result *result)
+{
+    return result->status >= 400 && result->status < 600 ? result->status : 502;
+}
+
 /* Does another agent hold it besides the one that was asked? */
 static void look(struct cluster *cluster, void *arg)
 {
@@ -118,7 +124,8 @@ static void changed(const struct http_result *result, void *arg)
     if (result->status != 200) {
         const char *detail = json_string_value(json_object_get(call->answer, "detail"));
 
-        finish(call, result->status, detail ? detail : "the leader's agent refused the change");
+        finish(call, refusal_status(result),
+               detail && *detail ? detail : "the leader's agent refused the change");
         return;
     }
     version = json_object_get(call->answer, "version");
@@ -142,7 +149,7 @@ static void fetched(const struct http_result *result, void *arg)
     if (result->outcome != HTTP_CALL_OK)
         finish(call, 503, result->error);
     else if (result->status != 200)
-        finish(call, result->status, "the agent gave no document");
+        finish(call, refusal_status(result), "the agent gave no document");
     else if (json_parse_bounded(result->body, result->body_size, ANSWER_DEPTH, &call->answer, &err))
         finish(call, 502, err.text);
     else
