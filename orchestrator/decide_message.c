@@ -167,6 +167,12 @@ void messages_write(struct core *core)
                 ask_promise(core, i);
         }
         break;
+    case PHASE_DOCUMENT:
+        for (int32_t i = 0; i < NODE_COUNT; i++) {
+            if (document_asks(core, i))
+                ask_promise(core, i);
+        }
+        break;
     case PHASE_GRANTED:
         tell_leader(core);
         tell_followers(core);

@@ -219,5 +219,6 @@ void request_advance(struct core *core)
     case REQUEST_FAILOVER: request_failover(core); break;
     case REQUEST_SWITCHOVER: request_switchover(core); break;
     case REQUEST_JOB: request_job(core); break;
+    case REQUEST_DOCUMENT: break; /* document_request(): after what can be done about a leader */
     }
 }

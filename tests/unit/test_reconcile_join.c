@@ -309,6 +309,24 @@ static void test_register__one_peer_silent__is_not_finished(void **state)
     assert_string_equal(agent_reason_code(w.step.reason), "I9");
 }
 
+/* The machine it replaces may have confirmed a change of the document; one peer at least has it. */
+static void test_register__peer_holds_a_greater_document__is_fetched_before_the_answer_counts(
+    void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_blank(&w);
+    w.peers[LEADER].document.version = (struct document_version){5, 3};
+    w.stop_before = STEP_FETCH_DOCUMENT;
+    assert_string_equal(world_run(&w), "I1 P4 I4");
+    assert_int_equal(w.step.peer, LEADER);
+    assert_false(w.durable.registered_at[LEADER]);
+    w.durable.document.version = (struct document_version){5, 3};
+    world_run(&w);
+    assert_true(w.durable.registered);
+}
+
 static void test_data__swapped__is_a_new_incarnation(void **state)
 {
     struct world w;
@@ -526,6 +544,7 @@ int main(void)
         T(test_blank__next_to_unborn_peers__waits),
         T(test_blank__next_to_a_cluster__registers_at_both_and_promises_nothing_before),
         T(test_register__one_peer_silent__is_not_finished),
+        T(test_register__peer_holds_a_greater_document__is_fetched_before_the_answer_counts),
         T(test_data__swapped__is_a_new_incarnation),
         T(test_data__rolled_back_below_the_floor__is_a_new_incarnation),
         T(test_data__rolled_back_while_the_machine_was_off__is_seen_before_it_streams),
