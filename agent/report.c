@@ -152,7 +152,10 @@ static void put_postgres(const struct agent *agent, int64_t now_ms, struct repor
     report->local_probe_ok = in->pg == PG_UP && agent->probe_ok;
     if (in->pg == PG_UP && agent->probe_failing_ms != 0)
         report->local_probe_failing_ms = age_of(agent->probe_failing_ms, now_ms) + 1;
+    report->sampled_age_ms = AGE_NEVER;
     if (agent->sampled) {
+        /* not the turn's time: a report is built in between, too */
+        report->sampled_age_ms = age_of(sample->taken_ms, clock_boot_ms());
         report->timeline = sample->timeline;
         report->write_lsn = sample->write_lsn;
         report->flush_lsn = sample->flush_lsn;
@@ -241,6 +244,7 @@ static void build(struct agent *agent, struct report *report)
 static void strip(struct report *report, bool keep_positions)
 {
     report->sequence = 0;
+    report->sampled_age_ms = 0;
     report->receiver.message_age_ms = 0;
     report->local_probe_failing_ms /= FAILING_STEP_MS;
     report->disk_free_bytes = 0;

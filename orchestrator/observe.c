@@ -111,6 +111,7 @@ static void node_failed(struct node *node, bool refuses, int complaint, const ch
 static void drop_measures(struct report *report)
 {
     report->sequence = 0;
+    report->sampled_age_ms = 0;
     report->write_lsn = report->flush_lsn = report->replay_lsn = report->oldest_lsn = 0;
     report->replay_lag_ms = report->local_probe_failing_ms = 0;
     report->disk_free_bytes = 0;

@@ -150,6 +150,7 @@ static const struct field report_fields[] = {
     FIELD(report, FIELD_BOOL, accepts_writes),
     FIELD(report, FIELD_BOOL, local_probe_ok),
     FIELD(report, FIELD_U32, local_probe_failing_ms),
+    FIELD(report, FIELD_AGE, sampled_age_ms),
     FIELD(report, FIELD_U32, timeline),
     FIELD(report, FIELD_LSN, write_lsn),
     FIELD(report, FIELD_LSN, flush_lsn),

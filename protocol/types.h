@@ -232,6 +232,8 @@ struct report {
     bool accepts_writes;             /* leader: a counted standby streams */
     bool local_probe_ok;             /* fresh local connection and, when leading, a write */
     uint32_t local_probe_failing_ms; /* 0: fine */
+    /* since what follows, to replay_lag_ms, was read, and the standbys; AGE_NEVER: it was not */
+    uint32_t sampled_age_ms;
     uint32_t timeline;
     uint64_t write_lsn; /* leader: insert; standby: received */
     uint64_t flush_lsn;

@@ -74,6 +74,25 @@ static void test_follow__crashed_leader_that_diverged__rewinds_once_and_counts_p
     assert_int_equal(w.durable.marker, MARKER_NONE);
 }
 
+/* A report that was asked for after the copy was made may bear a sample of before. */
+static void test_follow__leader_whose_lsn_was_read_before_the_copy__gives_no_target(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    world_end_server(&w, PG_CRASHED, false);
+    lead_elsewhere(&w, 6, 800);
+    w.peers[OTHER].sampled_age_ms = 60000;
+    world_tell_follow(&w, 6, Q, OTHER);
+    assert_string_equal(world_run(&w), "P2 G1 G7 V1 W1 W2 W3 W4 V1 T2");
+    assert_false(w.durable.complete);
+    w.peers[OTHER].sampled_age_ms = AGE_NEVER;
+    assert_string_equal(world_run(&w), "");
+    w.peers[OTHER].sampled_age_ms = 5;
+    assert_string_equal(world_run(&w), "T4 T5 T3");
+}
+
 static void test_follow__rewind_fails__is_cloned(void **state)
 {
     struct world w;
@@ -529,6 +548,7 @@ int main(void)
         T(test_follow__leader_that_does_not_tell_its_own_timeline_yet__is_waited_for),
         T(test_follow__prefix__attaches_without_rewind),
         T(test_follow__crashed_leader_that_diverged__rewinds_once_and_counts_past_its_lsn),
+        T(test_follow__leader_whose_lsn_was_read_before_the_copy__gives_no_target),
         T(test_follow__rewind_fails__is_cloned),
         T(test_follow__agent_killed_in_a_rewind__does_not_rewind_again),
         T(test_follow__wal_gone_from_the_leader__asks_before_it_discards),
