@@ -76,12 +76,13 @@ enum child { CHILD_NONE, CHILD_INITDB, CHILD_REWIND, CHILD_CLONE };
 enum child_state { CHILD_ABSENT, CHILD_RUNNING, CHILD_OK, CHILD_FAILED };
 
 struct options {
-    uint32_t fence_timeout_ms;    /* a leader unconfirmed for so long stops */
-    uint32_t receiver_timeout_ms; /* SIGTERM to SIGKILL of a receiver */
-    uint32_t stop_timeout_ms;     /* fast shutdown to SIGKILL */
-    uint32_t position_timeout_ms; /* until replay must have come to its end */
-    uint32_t recheck_timeout_ms;  /* not streaming for so long: compare histories again */
-    uint32_t start_backoff_ms;    /* between failed starts, doubled up to 32 times that */
+    uint32_t fence_timeout_ms;      /* a leader unconfirmed for so long stops */
+    uint32_t receiver_timeout_ms;   /* SIGTERM to SIGKILL of a receiver */
+    uint32_t stop_timeout_ms;       /* fast shutdown to SIGKILL */
+    uint32_t checkpoint_timeout_ms; /* a planned fence waits for its checkpoint for so long */
+    uint32_t position_timeout_ms;   /* until replay must have come to its end */
+    uint32_t recheck_timeout_ms;    /* not streaming for so long: compare histories again */
+    uint32_t start_backoff_ms;      /* between failed starts, doubled up to 32 times that */
 };
 
 /* A peer's last answer, as fresh as the shell has it. */
@@ -151,8 +152,9 @@ struct inputs {
     bool old_senders; /* leader: a walsender of an incarnation older than known exists */
     bool planted;     /* placeholders for the granted generation are there */
     bool checkpoint_running;
-    bool checkpointed; /* leader: since its promotion; planned fence: since the promise */
-    bool job_stopped;  /* the server was stopped for the running job by this run of the agent */
+    int64_t checkpoint_since_ms; /* the last one was begun */
+    bool checkpointed;           /* leader: since its promotion; planned fence: since the promise */
+    bool job_stopped; /* the server was stopped for the running job by this run of the agent */
     bool roles_done;
     struct position flushed; /* now, as sampled */
     struct document_version document_applied;

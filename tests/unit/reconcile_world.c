@@ -32,6 +32,7 @@ void world_make_follower(struct world *w)
     w->in.options = (struct options){.fence_timeout_ms = 3000,
                                      .receiver_timeout_ms = 200,
                                      .stop_timeout_ms = 3000,
+                                     .checkpoint_timeout_ms = 1000,
                                      .position_timeout_ms = 1000,
                                      .recheck_timeout_ms = 2000,
                                      .start_backoff_ms = 100};

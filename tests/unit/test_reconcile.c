@@ -111,6 +111,27 @@ static void test_promise__planned__checkpoints_first(void **state)
     assert_string_equal(world_run(&w), "P1 G6 G4 G1 V1 V4");
 }
 
+static void test_promise__planned_with_a_checkpoint_that_does_not_end__stops_in_time(void **state)
+{
+    struct world w;
+    int64_t began_ms;
+
+    (void)state;
+    world_make_leader(&w);
+    world_tell(&w, ROLE_FENCED, 6, Q);
+    w.message.planned = true;
+    w.stop_before = STEP_CHECKPOINT;
+    assert_string_equal(world_run(&w), "P1");
+    w.in.checkpoint_running = true;
+    w.in.checkpoint_since_ms = began_ms = w.in.now_ms;
+    w.stop_before = STEP_STOP;
+    assert_string_equal(world_run(&w), "");
+    assert_int_equal(w.step.kind, STEP_STOP);
+    assert_true(w.in.now_ms - began_ms >= w.in.options.checkpoint_timeout_ms);
+    w.stop_before = STEP_START;
+    assert_string_equal(world_run(&w), "G4 G1 V1 V4");
+}
+
 static void test_promise__late_copy_after_the_generation_has_its_leader__is_ignored(void **state)
 {
     struct world w;
@@ -446,6 +467,7 @@ int main(void)
         T(test_vote__replay_that_never_ends__is_read_from_the_stopped_directory),
         T(test_promise__leader__is_stopped_before_it_votes),
         T(test_promise__planned__checkpoints_first),
+        T(test_promise__planned_with_a_checkpoint_that_does_not_end__stops_in_time),
         T(test_promise__late_copy_after_the_generation_has_its_leader__is_ignored),
         T(test_promise__lower_generation__is_refused),
         T(test_vote__not_complete__is_withheld),
