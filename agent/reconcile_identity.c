@@ -365,7 +365,7 @@ bool promise_admit(const struct inputs *in, struct step *step)
         known[slot] = m->incarnations[slot];
     known[next.node] = next.incarnations[next.node];
     changed = merge_incarnations(&next, known, m->destroyed_number);
-    if (m->job.id != 0 && m->job.id != next.job.id) {
+    if (m->job.id != 0 && m->job.id != next.job.id && m->job_after == next.job.id) {
         next.job = m->job;
         next.job_state = JOB_RUNNING;
         changed = true;

@@ -101,6 +101,8 @@ struct memory {
     int64_t wait_until_ms;
     uint32_t highest_generation; /* ever heard of */
     uint64_t last_settled_request;
+    uint64_t job_request; /* the last job that was sent, and the job that its node had before */
+    uint64_t job_after;
     enum reason last_reason;   /* so that a standing situation is reported once */
     int64_t stranded_since_ms; /* a node stands above a healthy leader since; 0: none does */
     int64_t asked_all_ms;      /* since when all voters are asked, not the leader alone */

@@ -130,6 +130,7 @@ static void send_job(struct core *core)
         message = begin_follower(core, request->target);
     }
     message->job = request->job;
+    message->job_after = core->memory->job_after;
 }
 
 /* In maintenance nothing is touched, but what an operator's own election began is finished. */

@@ -232,6 +232,8 @@ void world_carry_out(struct world *w)
 {
     switch (w->step.kind) {
     case STEP_PERSIST:
+        if (w->step.durable.job.id != w->durable.job.id)
+            w->in.job_stopped = false;
         w->durable = w->step.durable;
         if (w->step.reason == AGENT_REASON_SPEND || w->step.reason == AGENT_REASON_REWIND_MARK)
             w->in.due = true;

@@ -443,6 +443,26 @@ static void test_job__restart__is_done_once(void **state)
     assert_string_equal(world_run(&w), "");
 }
 
+/* Messages are repeated and delayed: one job comes back after another was done. */
+static void test_job__late_copy_of_an_earlier_one__is_not_done_again(void **state)
+{
+    struct desired first;
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    world_tell_follow(&w, 5, P, LEADER);
+    w.message.job = (struct job){.id = 3, .kind = JOB_RESTART};
+    assert_string_equal(world_run(&w), "J1 J2 T7 J3");
+    first = w.message;
+    w.message.job = (struct job){.id = 4, .kind = JOB_RESTART};
+    w.message.job_after = 3;
+    assert_string_equal(world_run(&w), "J1 J2 T7 J3");
+    w.message = first;
+    assert_string_equal(world_run(&w), "");
+    assert_int_equal(w.durable.job.id, 4);
+}
+
 static void test_job__reinit__asks_and_clones(void **state)
 {
     struct world w;
@@ -489,6 +509,7 @@ int main(void)
         T(test_leader__promoted_by_hand_in_maintenance__is_waited_for_by_nobody),
         T(test_follower__promoted_by_hand__is_stopped),
         T(test_job__restart__is_done_once),
+        T(test_job__late_copy_of_an_earlier_one__is_not_done_again),
         T(test_job__reinit__asks_and_clones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
