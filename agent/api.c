@@ -251,6 +251,8 @@ static void take_message(struct agent *agent, struct http_request *request,
 
     durable_standing(&agent->durable, &standing);
     verdict = desired_admit(&standing, message);
+    if (message_learn(&agent->in, &agent->durable, message))
+        agent_changed(agent);
     if (verdict != VERDICT_OBEY && verdict != VERDICT_PROMISE) {
         log_event(LOG_LEVEL_INFO, "message_refused", "{s:s,s:I,s:s}", "verdict",
                   verdict_name(verdict), "generation", (json_int_t)message->generation, "role",

@@ -118,7 +118,11 @@ struct inputs {
     struct options options;
     const struct durable *durable;
     bool has_message;
-    const struct desired *message; /* the last one received */
+    const struct desired *message; /* the last one received that was admitted */
+    /* of this slot, the latest that any message named and the greatest that one declared destroyed:
+     * see message_learn() */
+    struct incarnation self_known;
+    uint32_t self_void;
 
     /* What this run of the agent made durable but has not acted on yet: set by the shell when a
      * STEP_PERSIST for SPEND or REWIND_MARK succeeds, cleared when STEP_PROMOTE or STEP_REWIND
@@ -231,6 +235,11 @@ struct standing_now {
 
 void reconcile(const struct inputs *in, struct step *step);
 void reconcile_standing(const struct inputs *in, struct standing_now *now);
+
+/* What a message says about this machine itself counts whether it is admitted or not: it would be
+ * refused for the very reason that it knows a later machine in this one's place. True if it said
+ * something new. */
+bool message_learn(struct inputs *in, const struct durable *durable, const struct desired *message);
 
 /* The message a durable state was last given obeys these; see order.h. */
 struct standing;

@@ -313,6 +313,8 @@ void letter_arrive(int target, int index)
 
     durable_standing(&m->durable, &standing);
     verdict = desired_admit(&standing, &letter->message);
+    if (message_learn(&m->in, &m->durable, &letter->message))
+        agent_changed(target);
     if (verdict == VERDICT_OBEY || verdict == VERDICT_PROMISE) {
         m->message = letter->message;
         m->in.has_message = true;

@@ -462,6 +462,48 @@ static void test_machine__whose_place_was_taken__stays_stopped(void **state)
     assert_string_equal(agent_reason_code(w.step.reason), "I8");
 }
 
+/* No peer can be asked: only a message says so, and it is refused for that very reason. */
+static void test_machine__that_hears_of_its_successor_by_a_message__stays_stopped(void **state)
+{
+    struct standing standing;
+    struct world w;
+
+    (void)state;
+    for (int destroyed = 0; destroyed < 2; destroyed++) {
+        world_make_leader(&w);
+        w.in.peers[1].fresh = w.in.peers[2].fresh = false;
+        world_tell_follow(&w, 6, Q, OTHER);
+        w.in.has_message = false;
+        if (destroyed)
+            w.message.destroyed_number[SELF] = 1;
+        else
+            w.message.incarnations[SELF] = (struct incarnation){2, 5};
+        durable_standing(&w.durable, &standing);
+        assert_int_equal(desired_admit(&standing, &w.message), VERDICT_INCARNATION);
+        assert_true(message_learn(&w.in, &w.durable, &w.message));
+        assert_false(message_learn(&w.in, &w.durable, &w.message));
+        world_run(&w);
+        assert_int_equal(w.in.pg, PG_CRASHED);
+        assert_string_equal(agent_reason_code(w.step.reason), "I8");
+    }
+}
+
+static void test_machine__that_is_the_latest_a_message_knows__goes_on(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    world_tell_follow(&w, 5, P, OTHER);
+    message_learn(&w.in, &w.durable, &w.message);
+    w.message.cluster.bytes[0]++;
+    w.message.incarnations[SELF] = (struct incarnation){2, 5};
+    assert_false(message_learn(&w.in, &w.durable, &w.message));
+    w.in.has_message = false;
+    assert_string_equal(world_run(&w), "");
+    assert_int_equal(w.in.pg, PG_UP);
+}
+
 /* --- birth ------------------------------------------------------------------------------------ */
 
 static void tell_birth(struct world *w, int32_t first)
@@ -573,6 +615,8 @@ int main(void)
         T(test_peer__new_incarnation__does_not_hold_up_a_leaders_fence),
         T(test_peer__older_incarnation__is_answered_with_a_refusal),
         T(test_machine__whose_place_was_taken__stays_stopped),
+        T(test_machine__that_hears_of_its_successor_by_a_message__stays_stopped),
+        T(test_machine__that_is_the_latest_a_message_knows__goes_on),
         T(test_birth__peer_silent_or_born__is_not_promised),
         T(test_birth__first_leader__initialises_and_leads_generation_two),
         T(test_birth__other_node__clones_without_asking_and_ends_the_birth_when_complete),
