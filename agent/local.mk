@@ -39,6 +39,8 @@ libogagent_a_SOURCES += \
 	agent/options.h \
 	agent/peers.c \
 	agent/recall.c \
+	agent/replies.c \
+	agent/replies.h \
 	agent/report.c \
 	agent/roles.c \
 	agent/sampler.c \
