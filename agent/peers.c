@@ -328,8 +328,9 @@ static void poll_start(struct peer *peer)
     if (peer->full)
         snprintf(path, sizeof path, "/v1/report");
     else
-        snprintf(path, sizeof path, "/v1/report?since=%llu&wait_ms=%d",
-                 (unsigned long long)peer->since, WAIT_MS);
+        snprintf(path, sizeof path, "/v1/report?since=%llu&run=%016llx&wait_ms=%d",
+                 (unsigned long long)peer->since,
+                 (unsigned long long)agent->peer_reports[peer->slot].agent_run, WAIT_MS);
     peer_url(peer, path, url);
     peer->poll = http_call(
         agent->client,

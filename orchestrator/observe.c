@@ -270,12 +270,13 @@ static void poll_done(const struct http_result *result, void *arg)
 
 static void poll_start(struct node *node)
 {
-    char path[64], url[URL_SIZE];
+    char path[128], url[URL_SIZE];
     bool failing = node->failing_since_ms != 0 || node->answered_ms == 0;
 
     if (node->poll)
         return;
-    snprintf(path, sizeof path, "/v1/report?since=%llu&wait_ms=%d", (unsigned long long)node->since,
+    snprintf(path, sizeof path, "/v1/report?since=%llu&run=%016llx&wait_ms=%d",
+             (unsigned long long)node->since, (unsigned long long)node->view.report.agent_run,
              failing ? 0 : POLL_WAIT_MS);
     node_url(node, path, url, sizeof url);
     append_relay(node, url, sizeof url);
