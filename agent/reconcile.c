@@ -210,11 +210,12 @@ bool replication_equal(const struct replication *a, const struct replication *b)
 bool replication_ensure(const struct inputs *in, struct step *step, const struct replication *want,
                         enum agent_reason reason)
 {
-    if (in->replication_known && replication_equal(&in->replication, want) &&
-        (in->replication_loaded || !is_running(in)))
+    bool written = in->replication_known && replication_equal(&in->replication, want);
+
+    if (written && (in->replication_loaded || !is_running(in)))
         return false;
     step->replication = *want;
-    return choose(step, STEP_REPLICATION, reason);
+    return choose(step, STEP_REPLICATION, written ? AGENT_REASON_RELOAD : reason);
 }
 
 /* --- the one entry --- */

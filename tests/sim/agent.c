@@ -487,7 +487,8 @@ static void recall(struct machine *m)
     if (!m->disk.conf_written || m->disk.note_digest != m->disk.conf_digest)
         return;
     m->in.replication = m->disk.note;
-    m->in.replication_known = m->in.replication_loaded = true;
+    m->in.replication_known = true;
+    m->in.replication_loaded = false;
     m->in.replication_since_ms = world.now_ms;
 }
 

@@ -429,6 +429,33 @@ static void test_follower__promoted_by_hand__is_stopped(void **state)
     assert_false(w.durable.complete);
 }
 
+/* --- an agent that was restarted ---------------------------------------------------------------
+ */
+
+/* It knows what its predecessor wrote, and not what the server has read of it. */
+static void test_restarted__what_was_written_before__is_loaded_once_more(void **state)
+{
+    struct standing_now now;
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    w.in.replication_loaded = false;
+    assert_string_equal(world_run(&w), "D3");
+    world_make_leader(&w);
+    w.in.replication_loaded = false;
+    reconcile_standing(&w.in, &now);
+    assert_true(now.leading);
+    assert_string_equal(world_run(&w), "D3");
+    world_make_follower(&w);
+    w.in.replication = (struct replication){.upstream = NODE_NONE, .incarnations = {{1, 10}}};
+    w.in.receivers = w.in.streaming = w.in.replication_loaded = false;
+    world_tell(&w, ROLE_FENCED, 6, Q);
+    reconcile_standing(&w.in, &now);
+    assert_false(now.fenced);
+    assert_string_equal(world_run(&w), "P1 D3 V1 V4");
+}
+
 /* --- jobs ------------------------------------------------------------------------------------- */
 
 static void test_job__restart__is_done_once(void **state)
@@ -508,6 +535,7 @@ int main(void)
         T(test_leader__names_changed_behind_its_back__stops),
         T(test_leader__promoted_by_hand_in_maintenance__is_waited_for_by_nobody),
         T(test_follower__promoted_by_hand__is_stopped),
+        T(test_restarted__what_was_written_before__is_loaded_once_more),
         T(test_job__restart__is_done_once),
         T(test_job__late_copy_of_an_earlier_one__is_not_done_again),
         T(test_job__reinit__asks_and_clones),
