@@ -240,66 +240,13 @@ static void change_stored(struct agent *agent, int rc, const struct err *err, vo
     waiter_unlink(waiter);
 }
 
-/* What was confirmed before this leader's generation is held by one of any two agents that promised
- * it: this one, and a peer that said so. (By none but this one where an operator has declared both
- * others destroyed.) */
-static bool heard_of_peer(const struct agent *agent)
-{
-    const struct durable *d = &agent->durable;
-    int destroyed = 0;
-
-    for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
-        const struct report *report = &agent->peer_reports[slot];
-
-        if (slot != d->node && agent->in.peers[slot].known && report->registered &&
-            cluster_id_equal(&report->cluster, &d->cluster) &&
-            report->promise.generation >= d->grant.generation &&
-            report->incarnations[slot].number >= d->incarnations[slot].number)
-            return true;
-        destroyed += slot != d->node && d->incarnations[slot].number <= d->void_number[slot];
-    }
-    return destroyed == NODE_COUNT - 1;
-}
-
-/* Why a leader's agent cannot make a change now; NULL: it can. */
-static const char *unfit_to_lead(const struct agent *agent)
-{
-    const struct durable *d = &agent->durable;
-
-    if (!agent->report.leading || !agent->document)
-        return "this node does not lead: the document is changed at the leader's agent";
-    if (d->document.version.generation > d->grant.generation)
-        return "a later generation than this leader's has changed the document: ask again once it "
-               "has its leader";
-    for (int32_t slot = 0; slot < NODE_COUNT; slot++)
-        if (slot != agent->config.self && agent->in.peers[slot].known &&
-            document_version_compare(agent->peer_reports[slot].document.version,
-                                     d->document.version) > 0)
-            return "a peer holds a newer document, which is being fetched: ask again";
-    if (!heard_of_peer(agent))
-        return "no other node has been heard of at this leader's generation: the document is "
-               "changed at two agents";
-    return NULL;
-}
-
-/* Only the process that opened a generation writes in it, once, and only while it granted it to
- * nobody. */
-static const char *unfit_without_leader(const struct agent *agent, const struct promise *promise)
-{
-    const struct durable *d = &agent->durable;
-
-    if (!promise_equal(d->promise, *promise) || d->role != ROLE_FENCED || !d->registered ||
-        !(d->complete || d->rewound) || d->leader.generation == d->promise.generation)
-        return "this node has not promised this generation to this proposer, or knows its leader";
-    return NULL;
-}
-
 /* False: it is answered. */
 static bool may_write(struct agent *agent, struct http_request *request,
                       const struct document_waiter *change)
 {
-    const char *why = change->leaderless ? unfit_without_leader(agent, &change->promise)
-                                         : unfit_to_lead(agent);
+    const char *why = change->leaderless
+                          ? document_obstacle_leaderless(&agent->durable, change->promise)
+                          : document_obstacle(&agent->in);
 
     if (!why && agent->fetching_document)
         why = "another change is under way: ask again";

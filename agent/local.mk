@@ -5,6 +5,7 @@ libogreconcile_a_SOURCES = \
 	agent/reasons.c \
 	agent/reconcile.c \
 	agent/reconcile.h \
+	agent/reconcile_document.c \
 	agent/reconcile_fence.c \
 	agent/reconcile_follow.c \
 	agent/reconcile_identity.c \

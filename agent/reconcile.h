@@ -241,6 +241,12 @@ void reconcile_standing(const struct inputs *in, struct standing_now *now);
  * something new. */
 bool message_learn(struct inputs *in, const struct durable *durable, const struct desired *message);
 
+/* Why the cluster document may not be changed at this node now, as a sentence; NULL: it may. The
+ * first as the leader's; the second while there is no leader, by the process that was promised
+ * PROMISE and for its sake alone. Each such generation is written in once: see document_api.c. */
+const char *document_obstacle(const struct inputs *in);
+const char *document_obstacle_leaderless(const struct durable *durable, struct promise promise);
+
 /* The message a durable state was last given obeys these; see order.h. */
 struct standing;
 void durable_standing(const struct durable *durable, struct standing *standing);

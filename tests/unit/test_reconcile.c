@@ -429,6 +429,70 @@ static void test_follower__promoted_by_hand__is_stopped(void **state)
     assert_false(w.durable.complete);
 }
 
+/* --- the document ----------------------------------------------------------------------------- */
+
+static void test_document__leader__must_have_heard_of_a_peer_at_its_generation(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    assert_null(document_obstacle(&w.in));
+    w.in.peers[1].known = false;
+    assert_null(document_obstacle(&w.in));
+    w.peers[2].promise.generation = 4; /* it may yet confirm a change of an earlier leader's */
+    assert_non_null(document_obstacle(&w.in));
+    w.peers[2].promise.generation = 6;
+    assert_null(document_obstacle(&w.in));
+    w.durable.incarnations[2].number = 2; /* another machine is in its place */
+    assert_non_null(document_obstacle(&w.in));
+    w.durable.void_number[2] = 2;
+    assert_non_null(document_obstacle(&w.in));
+    w.durable.void_number[1] = 1; /* an operator answers for both */
+    assert_null(document_obstacle(&w.in));
+}
+
+static void test_document__leader__does_not_change_what_others_changed_since(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    w.durable.document.version = (struct document_version){5, 3};
+    w.peers[2].document.version = (struct document_version){5, 4};
+    assert_non_null(document_obstacle(&w.in));
+    w.durable.document.version = (struct document_version){5, 4};
+    assert_null(document_obstacle(&w.in));
+    /* made without this leader, which is about to be replaced: counting on would make its numbers
+     */
+    w.durable.document.version = (struct document_version){6, 5};
+    assert_non_null(document_obstacle(&w.in));
+    world_make_follower(&w);
+    assert_non_null(document_obstacle(&w.in));
+}
+
+static void test_document__without_a_leader__only_under_exactly_the_promise(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    assert_non_null(document_obstacle_leaderless(&w.durable, (struct promise){5, P}));
+    world_tell(&w, ROLE_FENCED, 6, Q);
+    world_run(&w);
+    assert_null(document_obstacle_leaderless(&w.durable, (struct promise){6, Q}));
+    assert_non_null(document_obstacle_leaderless(&w.durable, (struct promise){6, P}));
+    assert_non_null(document_obstacle_leaderless(&w.durable, (struct promise){5, P}));
+    assert_non_null(document_obstacle_leaderless(&w.durable, (struct promise){7, Q}));
+    w.durable.complete = false;
+    assert_non_null(document_obstacle_leaderless(&w.durable, (struct promise){6, Q}));
+    w.durable.rewound = true;
+    assert_null(document_obstacle_leaderless(&w.durable, (struct promise){6, Q}));
+    world_tell_follow(&w, 6, Q, OTHER);
+    w.durable.leader = w.message.leader;
+    assert_non_null(document_obstacle_leaderless(&w.durable, (struct promise){6, Q}));
+}
+
 /* --- an agent that was restarted ---------------------------------------------------------------
  */
 
@@ -535,6 +599,9 @@ int main(void)
         T(test_leader__names_changed_behind_its_back__stops),
         T(test_leader__promoted_by_hand_in_maintenance__is_waited_for_by_nobody),
         T(test_follower__promoted_by_hand__is_stopped),
+        T(test_document__leader__must_have_heard_of_a_peer_at_its_generation),
+        T(test_document__leader__does_not_change_what_others_changed_since),
+        T(test_document__without_a_leader__only_under_exactly_the_promise),
         T(test_restarted__what_was_written_before__is_loaded_once_more),
         T(test_job__restart__is_done_once),
         T(test_job__late_copy_of_an_earlier_one__is_not_done_again),
