@@ -5,6 +5,7 @@ libogreconcile_a_SOURCES = \
 	agent/reasons.c \
 	agent/reconcile.c \
 	agent/reconcile.h \
+	agent/reconcile_document.c \
 	agent/reconcile_fence.c \
 	agent/reconcile_follow.c \
 	agent/reconcile_identity.c \
@@ -40,6 +41,8 @@ libogagent_a_SOURCES += \
 	agent/peers.c \
 	agent/recall.c \
 	agent/recall.h \
+	agent/replies.c \
+	agent/replies.h \
 	agent/report.c \
 	agent/retry.c \
 	agent/retry.h \

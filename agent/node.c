@@ -243,6 +243,7 @@ static void dispatch_checkpoint(struct agent *agent, const struct step *step)
     if (agent->checkpoint)
         return;
     agent->in.checkpoint_running = true;
+    agent->in.checkpoint_since_ms = clock_boot_ms();
     agent->checkpoint = step_run_new(agent, step);
     worker_run(agent->slow, step_execute, checkpoint_done, agent->checkpoint);
 }

@@ -57,6 +57,7 @@ static void forget_life(struct agent *agent)
     in->pg_clean = false;
     in->not_streaming_since_ms = clock_boot_ms();
     agent->sampled = false;
+    memset(&agent->replies, 0, sizeof agent->replies);
     agent->probe_failing_ms = 0;
     agent->lineage = (struct lineage){0};
     agent->changed_ms = clock_boot_ms();
@@ -239,7 +240,8 @@ static int streaming_senders(const struct sample *sample)
     return count;
 }
 
-/* A standby that replies stands at the generation in its name. */
+/* A standby that replies stands at the generation in its name. When it did, its own clock says, and
+ * that may be any: what counts is when the reply was seen here not to be there yet. */
 static void confirm_by_senders(struct agent *agent, const struct sample *sample)
 {
     for (int i = 0; i < sample->sender_count; i++) {
@@ -248,11 +250,13 @@ static void confirm_by_senders(struct agent *agent, const struct sample *sample)
         uint32_t incarnation, generation;
         bool counted;
 
-        if (sender->streaming && sender->reply_age_ms != UINT32_MAX &&
-            !older_machine(agent, sender) &&
+        if (!sender->streaming)
+            continue;
+        replies_note(&agent->replies, sender->name, sender->reply_us, sample->taken_ms);
+        if (!older_machine(agent, sender) &&
             replication_name_parse(sender->name, id, &incarnation, &generation, &counted))
             peers_confirm(agent, agent_config_slot(&agent->config, id), generation,
-                          sample->taken_ms - sender->reply_age_ms);
+                          replies_heard(&agent->replies, sender->name));
     }
 }
 

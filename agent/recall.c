@@ -1,6 +1,7 @@
 /* An agent that is restarted or upgraded must find its standby attached and its leader's names in
- * force without touching either. What was written is noted beside the files, with a digest of them:
- * where the two do not fit, nothing is believed and everything is written anew. */
+ * force. What was written is noted beside the files, with a digest of them: where the two do not
+ * fit, nothing is believed and the standby is detached until everything is written anew. Where they
+ * do, the same is written and loaded once more, which disturbs neither. */
 #include "agent/recall.h"
 
 #include <openssl/crypto.h>
@@ -129,8 +130,9 @@ void replication_recall(struct agent *agent)
         return;
     in->replication = recall.replication;
     in->replication_known = true;
-    /* it is noted only once the server was told */
-    in->replication_loaded = true;
+    /* What was written is known; that the server that runs now has read it is not. It is told once
+     * more, and the key is written with the password of today. */
+    in->replication_loaded = false;
     in->replication_since_ms = clock_boot_ms();
     memcpy(agent->names, recall.names, sizeof agent->names);
     agent->names_known = true;
