@@ -389,6 +389,8 @@ void fake_http_answer_calls(const uint8_t **data, size_t *size)
                                      .body = body,
                                      .body_size = strlen(body)};
 
+        if (result.outcome != HTTP_CALL_OK)
+            snprintf(result.error, sizeof result.error, "it did not answer");
         calls = call->next;
         call->fn(&result, call->arg);
         free(call);
