@@ -3,12 +3,15 @@ noinst_LIBRARIES += libogsnapshots.a
 libogsnapshots_a_SOURCES = \
 	snapshots/bytes.h \
 	snapshots/catalog.c snapshots/catalog.h \
+	snapshots/fetch.c snapshots/fetch.h \
 	snapshots/filetable.c snapshots/filetable.h \
 	snapshots/manifest.c snapshots/manifest.h \
 	snapshots/map.c snapshots/map.h \
 	snapshots/names.c snapshots/names.h \
 	snapshots/pack.c snapshots/pack.h \
 	snapshots/plan.c snapshots/plan.h \
+	snapshots/progress.h \
+	snapshots/restore.c snapshots/restore.h \
 	snapshots/spool.c snapshots/spool.h \
 	snapshots/store.c snapshots/store.h snapshots/store_internal.h \
 	snapshots/store_file.c \
@@ -24,6 +27,7 @@ unit_tests += \
 	tests/unit/test_map \
 	tests/unit/test_pack \
 	tests/unit/test_plan \
+	tests/unit/test_restore \
 	tests/unit/test_store \
 	tests/unit/test_store_s3
 tests_unit_test_filetable_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
@@ -31,6 +35,8 @@ tests_unit_test_manifest_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_map_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_pack_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_plan_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_restore_SOURCES = tests/unit/test_restore.c tests/unit/snapshot_fixture.h
+tests_unit_test_restore_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_store_SOURCES = tests/unit/test_store.c tests/unit/store_contract.h
 tests_unit_test_store_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_store_s3_SOURCES = tests/unit/test_store_s3.c tests/unit/store_contract.h \
