@@ -33,10 +33,18 @@ static int note(const char *key, uint64_t size, void *arg, struct err *err)
     return 0;
 }
 
-static int by_id(const void *a, const void *b)
+/* Ids tell seconds apart, manifests milliseconds; damaged ones come last in their second. */
+static int by_begin(const void *a, const void *b)
 {
     const struct catalog_entry *left = a, *right = b;
+    int64_t left_ms = left->damage.code == ERR_NONE ? left->manifest.started_ms : INT64_MAX;
+    int64_t right_ms = right->damage.code == ERR_NONE ? right->manifest.started_ms : INT64_MAX;
+    int by_second = strncmp(left->id, right->id, SNAPSHOT_ID_SECOND_LEN);
 
+    if (by_second != 0)
+        return by_second;
+    if (left_ms != right_ms)
+        return left_ms < right_ms ? -1 : 1;
     return strcmp(left->id, right->id);
 }
 
@@ -47,8 +55,6 @@ int catalog_load(struct store *store, struct catalog *catalog, struct err *err)
         catalog_free(catalog);
         return -1;
     }
-    if (catalog->count > 0)
-        qsort(catalog->entries, catalog->count, sizeof(catalog->entries[0]), by_id);
     for (size_t i = 0; i < catalog->count; i++) {
         struct catalog_entry *entry = &catalog->entries[i];
 
@@ -60,6 +66,8 @@ int catalog_load(struct store *store, struct catalog *catalog, struct err *err)
         catalog_free(catalog);
         return -1;
     }
+    if (catalog->count > 0)
+        qsort(catalog->entries, catalog->count, sizeof(catalog->entries[0]), by_begin);
     return 0;
 }
 

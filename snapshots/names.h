@@ -12,6 +12,7 @@
 enum {
     SNAPSHOT_ID_LEN = 25, /* "20260203T040506Z-1a2b3c4d" */
     SNAPSHOT_ID_SIZE = SNAPSHOT_ID_LEN + 1,
+    SNAPSHOT_ID_SECOND_LEN = 16, /* of its begin that is the time */
     MAP_DIGEST_SIZE = 32,
 };
 

@@ -101,15 +101,14 @@ static inline void fixture_directory(struct fixture *f, const char *path)
     must(table_write(f->table, &entry, &err_));
 }
 
-/* Writes the manifest as it stands. */
-static inline void fixture_publish(struct fixture *f)
+static inline void fixture_publish(struct fixture *f, const struct manifest *manifest)
 {
     char key[STORE_KEY_MAX];
     size_t len;
-    char *data = manifest_encode(&f->manifest, &len);
+    char *data = manifest_encode(manifest, &len);
     const struct store_body body = {.data = data, .size = len};
 
-    manifest_key(FIXTURE_ID, key);
+    manifest_key(manifest->id, key);
     must(store_put(f->store, key, &body, CONTRACT_MS, &err_));
     free(data);
 }
@@ -157,7 +156,7 @@ static inline void fixture_make(struct fixture *f)
     file_table_key(FIXTURE_ID, key);
     body = (struct store_body){.fd = f->table_fd, .size = f->manifest.table_bytes};
     must(store_put(f->store, key, &body, CONTRACT_MS, &err_));
-    fixture_publish(f);
+    fixture_publish(f, &f->manifest);
 }
 
 static inline void fixture_free(struct fixture *f)

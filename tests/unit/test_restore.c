@@ -306,7 +306,7 @@ static void test_damage__files_of_another_system_than_the_manifests__are_not_res
 
     (void)state;
     f.manifest.system_id++;
-    fixture_publish(&f);
+    fixture_publish(&f, &f.manifest);
     assert_int_equal(try_restore(&err), -1);
     assert_int_equal(err.code, ERR_CORRUPT);
     assert_non_null(strstr(err.text, "system"));
@@ -317,7 +317,7 @@ static void test_damage__files_that_the_manifest_does_not_count__are_noticed(voi
 {
     (void)state;
     f.manifest.files++;
-    fixture_publish(&f);
+    fixture_publish(&f, &f.manifest);
     assert_noticed(ERR_CORRUPT, "manifest says");
 }
 
@@ -346,6 +346,22 @@ static void test_catalog__damaged_manifest__is_listed_as_such_and_never_a_parent
     catalog_free(&catalog);
 }
 
+static void test_catalog__two_of_the_same_second__are_in_the_order_of_their_begin(void **state)
+{
+    struct manifest manifest = f.manifest;
+    struct catalog catalog;
+
+    (void)state;
+    /* Its id sorts before the first one's. */
+    memcpy(manifest.id, "20260203T040506Z-00000000", SNAPSHOT_ID_SIZE);
+    manifest.started_ms = f.manifest.started_ms + 1;
+    fixture_publish(&f, &manifest);
+    must(catalog_load(f.store, &catalog, &err_));
+    assert_string_equal(catalog.entries[0].id, FIXTURE_ID);
+    assert_string_equal(catalog_newest(&catalog, FIXTURE_SYSTEM, 150007)->id, manifest.id);
+    catalog_free(&catalog);
+}
+
 #define WITH_SNAPSHOT(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -368,6 +384,7 @@ int main(void)
         WITH_SNAPSHOT(test_damage__files_of_another_system_than_the_manifests__are_not_restored),
         WITH_SNAPSHOT(test_damage__files_that_the_manifest_does_not_count__are_noticed),
         WITH_SNAPSHOT(test_catalog__damaged_manifest__is_listed_as_such_and_never_a_parent),
+        WITH_SNAPSHOT(test_catalog__two_of_the_same_second__are_in_the_order_of_their_begin),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
