@@ -21,6 +21,7 @@ struct source {
     int64_t max_rate_kb;
     int64_t wal_segment_size;
     bool spread_checkpoint;
+    char warning[256]; /* the server's first: it says more than the error that follows */
 };
 
 /* --- talking -------------------------------------------------------------------------------- */
@@ -30,7 +31,17 @@ static int conn_failed(const struct source *source, const char *what, struct err
     const char *text = PQerrorMessage(source->conn);
 
     return err_set(err, PQstatus(source->conn) == CONNECTION_OK ? ERR_REFUSED : ERR_UNAVAILABLE,
-                   "%s: %.*s", what, (int)strcspn(text, "\n"), text);
+                   "%s: %.*s%s%s", what, (int)strcspn(text, "\n"), text,
+                   source->warning[0] != '\0' ? "; before that: " : "", source->warning);
+}
+
+/* libpq's own way would be to print it. */
+static void keep_warning(void *arg, const char *text)
+{
+    struct source *source = arg;
+
+    if (source->warning[0] == '\0' && strncmp(text, "NOTICE", strlen("NOTICE")) != 0)
+        snprintf(source->warning, sizeof(source->warning), "%.*s", (int)strcspn(text, "\n"), text);
 }
 
 /* Until the server has sent something. */
@@ -156,6 +167,7 @@ static int connect_to(struct source *source, const char *conninfo, struct err *e
     source->conn = PQconnectdbParams(keywords, values, 1);
     if (PQstatus(source->conn) != CONNECTION_OK)
         return conn_failed(source, "cannot connect to the server", err);
+    PQsetNoticeProcessor(source->conn, keep_warning, source);
     if (PQserverVersion(source->conn) < OLDEST_SERVER)
         return err_set(err, ERR_REFUSED, "the server is PostgreSQL %d, 15 is the oldest that works",
                        PQserverVersion(source->conn) / 10000);

@@ -327,6 +327,18 @@ def test_snapshot__interrupted__leaves_none_and_the_next_one_works():
         place.ctl("verify", place.create(source)["id"])
 
 
+def test_snapshot__of_a_server_with_a_damaged_page__is_refused_and_names_the_file():
+    with Place() as place:
+        source = place.server("source").copy().start()
+        path = source.value("SELECT pg_relation_filepath('kept')")
+        source.stop()
+        flip(f"{source.data}/{path}")
+        source.start()
+        done = place.ctl("create", "--conninfo", source.conninfo, expect=1)
+        assert path in done.stderr and "WARNING" not in done.stderr.split("ogelctl:")[0], done.stderr
+        assert place.list() == []
+
+
 def test_snapshot__refusals__say_what_is_wrong():
     with Place() as place:
         source, other = place.server("source").copy().start(), place.server("other").initdb().start()
