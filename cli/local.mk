@@ -34,9 +34,12 @@ unit_tests += \
 	tests/unit/test_cli_args \
 	tests/unit/test_cli_commands \
 	tests/unit/test_cli_options \
+	tests/unit/test_cli_snapshot \
 	tests/unit/test_cli_text
 tests_unit_test_cli_args_LDADD = libogcli.a libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_cli_commands_SOURCES = tests/unit/test_cli_commands.c tests/unit/cli_fixture.h
 tests_unit_test_cli_commands_LDADD = libogcli.a libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_cli_options_LDADD = libogcli.a libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_cli_snapshot_SOURCES = tests/unit/test_cli_snapshot.c tests/unit/snapshot_fixture.h
+tests_unit_test_cli_snapshot_LDADD = libogcli.a libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_cli_text_LDADD = libogcli.a libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)

@@ -392,8 +392,6 @@ static int on_manifest(void *arg, const char *data, size_t len, struct err *err)
         if (tar_end(&backup->tar, err) < 0 ||
             begin_entry(backup, TABLE_FILE, "backup_manifest", MANIFEST_MODE, 0, err) < 0)
             return -1;
-        /* How long it is only its end says; what the parent had never fits. */
-        map_free(&backup->file->old_map);
     }
     backup->file->entry.size += len;
     return add_content(backup, data, len, err);
