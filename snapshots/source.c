@@ -162,7 +162,7 @@ static int connect_to(struct source *source, const char *conninfo, struct err *e
                                     "dbname",
                                     "replication",
                                     NULL};
-    const char *const values[] = {"ogel_snapshot", "15", "60000", conninfo, "true", NULL};
+    const char *const values[] = {"ogelctl-snapshot", "15", "60000", conninfo, "true", NULL};
 
     source->conn = PQconnectdbParams(keywords, values, 1);
     if (PQstatus(source->conn) != CONNECTION_OK)

@@ -16,7 +16,8 @@ import psycopg2
 
 import harness
 import procs
-from harness import deadline, wait
+import clients
+from harness import deadline, own, wait
 
 ROW_BYTES = 400         # of what does not compress
 PAGES = 2000            # about; 16 MB: 125 slices
@@ -251,6 +252,24 @@ def test_snapshot__of_a_standby__starts_on_its_own():
         assert not must - set(restored.sql("SELECT writer, sequence FROM written"))
         assert contents(restored) == contents(source)
         assert not restored.value("SELECT pg_is_in_recovery()")
+
+
+@own()
+@deadline(120)
+def test_snapshot__of_a_clusters_follower__disturbs_nobody_and_comes_back(c):
+    follower = c.followers()[0]
+    with Place() as place, clients.Writer(c) as writer:
+        conninfo = f"host={follower.state}/socket port={follower.port} user={harness.SUPERUSER}"
+        taken = json.loads(place.ctl("create", "--conninfo", conninfo, "-o", "json").stdout)
+        again = json.loads(place.ctl("create", "--conninfo", conninfo, "-o", "json").stdout)
+        assert taken["timeline"] == c.generation() and again["parent"] == taken["id"]
+        place.ctl("verify", again["id"])
+        server = place.server("restored")
+        place.ctl("restore", again["id"], "--target", server.data)
+        pg("pg_verifybackup", server.data)
+        writer.check()
+        c.wait_healthy()
+        assert c.generation() == taken["timeline"], "the cluster failed over"
 
 
 @contextlib.contextmanager
