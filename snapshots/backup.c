@@ -12,6 +12,7 @@
 #include "base/rand.h"
 #include "config.h"
 #include "snapshots/catalog.h"
+#include "snapshots/packset.h"
 #include "snapshots/parent.h"
 #include "snapshots/pipeline.h"
 #include "snapshots/source.h"
@@ -44,6 +45,7 @@ struct backup {
     struct parent *parent;
     struct pipeline *pipeline;
     struct uploads *uploads;
+    int level;
 
     /* the thread that reads */
     struct tar tar;
@@ -66,6 +68,10 @@ struct backup {
     int table_fd;
     struct table_writer *table;
     uint64_t files, logical, slices, zero, reused, stored;
+    struct pack_set old_packs; /* of the parent and its ancestors, that slices are taken from */
+    uint64_t *old_sizes;       /* of each; 0: it is gone */
+    struct codec *codec;       /* for what is stored although the parent had it */
+    struct err old_warning;
 };
 
 /* --- packing -------------------------------------------------------------------------------- */
@@ -98,26 +104,71 @@ static int store_slice(struct backup *backup, struct file_job *file, const struc
     return 0;
 }
 
-static int add_slice(struct backup *backup, const struct piece *piece, struct err *err)
+/* The size of a pack that is to be referred to, asked for once: 0 if it is gone. */
+static int old_pack_size(struct backup *backup, const struct pack_name *pack, uint64_t *size,
+                         struct err *err)
+{
+    uint32_t before = backup->old_packs.count;
+    uint32_t number = pack_set_number(&backup->old_packs, pack);
+    char key[STORE_KEY_MAX];
+
+    if (number == before) {
+        uint64_t *have;
+
+        backup->old_sizes = xreallocarray(backup->old_sizes, backup->old_packs.room,
+                                          sizeof(backup->old_sizes[0]));
+        have = &backup->old_sizes[number];
+        *have = 0;
+        pack_key(pack->snapshot, pack->number, key);
+        if (store_head(backup->store, key, have, UPLOAD_TIMEOUT_MS, err) < 0) {
+            if (err->code != ERR_NOT_FOUND)
+                return -1;
+            backup->old_warning = *err;
+            err_clear(err);
+        }
+    }
+    *size = backup->old_sizes[number];
+    return 0;
+}
+
+/* A slice that the parent has at the same place. Where its pack is gone or cut off, it is stored
+ * anew: whoever looks after the store must not make every later snapshot worthless. */
+static int add_same_slice(struct backup *backup, struct piece *piece, struct err *err)
+{
+    struct file_job *file = piece->file;
+    const struct slice_ref *old = &file->old_map.slices[piece->index];
+    const struct pack_name *pack = &file->old_map.packs[old->pack];
+    uint64_t size;
+
+    if (old_pack_size(backup, pack, &size, err) < 0)
+        return -1;
+    if ((uint64_t)old->offset + old->stored <= size) {
+        backup->reused++;
+        map_add(&file->map, pack->snapshot, pack->number, old->offset, old->stored, old->hash);
+        return 0;
+    }
+    if (backup->old_warning.code == ERR_NONE)
+        err_set(&backup->old_warning, ERR_CORRUPT, "pack %08" PRIu32 " of snapshot %s is cut off",
+                pack->number, pack->snapshot);
+    if (backup->codec == NULL)
+        backup->codec = codec_new(backup->level);
+    piece->stored = codec_encode(backup->codec, piece->plain, piece->len, piece->frame);
+    return store_slice(backup, file, piece, err);
+}
+
+static int add_slice(struct backup *backup, struct piece *piece, struct err *err)
 {
     struct file_job *file = piece->file;
 
     backup->slices++;
     backup->logical += piece->len;
-    if (piece->zero) {
-        backup->zero++;
-        map_add(&file->map, NULL, 0, 0, 0, NULL);
-        return 0;
-    }
-    if (piece->same) {
-        const struct slice_ref *old = &file->old_map.slices[piece->index];
-        const struct pack_name *pack = &file->old_map.packs[old->pack];
-
-        backup->reused++;
-        map_add(&file->map, pack->snapshot, pack->number, old->offset, old->stored, old->hash);
-        return 0;
-    }
-    return store_slice(backup, file, piece, err);
+    if (piece->same)
+        return add_same_slice(backup, piece, err);
+    if (!piece->zero)
+        return store_slice(backup, file, piece, err);
+    backup->zero++;
+    map_add(&file->map, NULL, 0, 0, 0, NULL);
+    return 0;
 }
 
 /* The map into an object of its own, unless the parent has the same. DATA is taken over. */
@@ -461,8 +512,7 @@ static int start_threads(struct backup *backup, struct err *err)
         return -1;
     backup->table = table_writer_new(backup->table_fd);
     if (uploads_new(backup->store, UPLOAD_THREADS, UPLOAD_TIMEOUT_MS, &backup->uploads, err) < 0 ||
-        pipeline_new(jobs, options->level > 0 ? options->level : BACKUP_LEVEL, &backup->pipeline,
-                     err) < 0)
+        pipeline_new(jobs, backup->level, &backup->pipeline, err) < 0)
         return -1;
     errnum = pthread_create(&backup->packer, NULL, pack_run, backup);
     if (errnum != 0) {
@@ -492,6 +542,8 @@ static int copy(struct backup *backup, struct source *source, struct err *err)
     else
         pipeline_fail(backup->pipeline, &failure);
     pthread_join(backup->packer, NULL);
+    if (backup->warning->code == ERR_NONE)
+        *backup->warning = backup->old_warning;
     if (rc == 0 && pipeline_failed(backup->pipeline, err))
         rc = -1;
     if (rc == 0)
@@ -595,6 +647,9 @@ static void backup_free(struct backup *backup)
     if (backup->table_fd >= 0)
         close(backup->table_fd);
     parent_close(backup->parent);
+    codec_free(backup->codec);
+    pack_set_free(&backup->old_packs);
+    free(backup->old_sizes);
     free(backup->pack);
     free(backup->wal_seen);
 }
@@ -611,6 +666,7 @@ int backup_run(struct store *store, const struct backup_options *options, struct
                             .options = options,
                             .manifest = manifest,
                             .warning = warning,
+                            .level = options->level > 0 ? options->level : BACKUP_LEVEL,
                             .table_fd = -1};
     struct source *source = NULL;
     int rc;

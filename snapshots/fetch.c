@@ -11,18 +11,13 @@
 #include "base/mem.h"
 #include "snapshots/catalog.h"
 #include "snapshots/map.h"
+#include "snapshots/packset.h"
 #include "snapshots/plan.h"
 #include "snapshots/spool.h"
 
 enum {
     WINDOW_SLICES = 256 * 1024, /* planned at a time: 32 GiB of content, 10 MiB of memory */
-    PACK_BUCKETS = 4096,
-    GET_TIMEOUT_MS = 300000, /* a store that is away for a minute is waited for */
-};
-
-struct window_pack {
-    struct pack_name name;
-    uint32_t next; /* in its bucket, plus 1; 0: the last */
+    GET_TIMEOUT_MS = 300000,    /* a store that is away for a minute is waited for */
 };
 
 struct fetch {
@@ -37,9 +32,7 @@ struct fetch {
     size_t slice_count, slice_room;
     struct fetch_file *files;
     size_t file_count, file_room;
-    struct window_pack *packs;
-    uint32_t pack_count, pack_room;
-    uint32_t buckets[PACK_BUCKETS]; /* the first of each, plus 1 */
+    struct pack_set packs;
 
     /* shared with the threads, under the lock */
     pthread_mutex_t lock;
@@ -56,35 +49,12 @@ struct fetch {
 
 /* --- the window ----------------------------------------------------------------------------- */
 
-static uint32_t window_pack(struct fetch *fetch, const struct pack_name *name)
-{
-    uint32_t bucket = name->number, *link;
-
-    for (const char *at = name->snapshot; *at != '\0'; at++)
-        bucket = bucket * 31 + (unsigned char)*at;
-    link = &fetch->buckets[bucket % PACK_BUCKETS];
-    for (uint32_t i = *link; i != 0; i = fetch->packs[i - 1].next) {
-        const struct pack_name *have = &fetch->packs[i - 1].name;
-
-        if (have->number == name->number && strcmp(have->snapshot, name->snapshot) == 0)
-            return i - 1;
-    }
-    if (fetch->pack_count == fetch->pack_room) {
-        fetch->pack_room = fetch->pack_room == 0 ? 256 : 2 * fetch->pack_room;
-        fetch->packs = xreallocarray(fetch->packs, fetch->pack_room, sizeof(fetch->packs[0]));
-    }
-    fetch->packs[fetch->pack_count] = (struct window_pack){*name, *link};
-    *link = ++fetch->pack_count;
-    return fetch->pack_count - 1;
-}
-
 static void window_empty(struct fetch *fetch)
 {
     for (size_t i = 0; i < fetch->file_count; i++)
         free(fetch->files[i].path);
     fetch->slice_count = fetch->file_count = 0;
-    fetch->pack_count = 0;
-    memset(fetch->buckets, 0, sizeof(fetch->buckets));
+    pack_set_empty(&fetch->packs);
 }
 
 static void window_add_slice(struct fetch *fetch, const struct map *map, uint32_t index,
@@ -99,7 +69,7 @@ static void window_add_slice(struct fetch *fetch, const struct map *map, uint32_
     }
     slice = &fetch->slices[fetch->slice_count++];
     *slice = (struct plan_slice){
-        .pack = window_pack(fetch, &map->packs[ref->pack]),
+        .pack = pack_set_number(&fetch->packs, &map->packs[ref->pack]),
         .offset = ref->offset,
         .stored = ref->stored,
         .file = (uint32_t)fetch->file_count,
@@ -143,12 +113,12 @@ static int take_slice(struct fetch *fetch, struct codec *codec, struct fetch_han
 {
     const struct plan_slice *slice = &fetch->slices[number];
     const struct fetch_file *file = &fetch->files[slice->file];
+    const struct pack_name *name = &fetch->packs.entries[slice->pack].name;
     char key[STORE_KEY_MAX];
 
     if (codec_decode(codec, bytes + (slice->offset - range->offset), slice->stored, slice->hash,
                      plain, slice->len, err) < 0) {
-        pack_key(fetch->packs[slice->pack].name.snapshot, fetch->packs[slice->pack].name.number,
-                 key);
+        pack_key(name->snapshot, name->number, key);
         return err_context(err, "file %s: slice %" PRIu32 ", at byte %" PRIu32 " of %s", file->path,
                            slice->index, slice->offset, key);
     }
@@ -161,7 +131,7 @@ static int take_slice(struct fetch *fetch, struct codec *codec, struct fetch_han
 static int take_range(struct fetch *fetch, struct codec *codec, struct fetch_hand *hand,
                       const struct plan_range *range, char *bytes, char *plain, struct err *err)
 {
-    const struct pack_name *name = &fetch->packs[range->pack].name;
+    const struct pack_name *name = &fetch->packs.entries[range->pack].name;
     uint64_t done = 0;
     char key[STORE_KEY_MAX];
 
@@ -352,7 +322,7 @@ int fetch_run(struct store *store, const struct manifest *manifest,
     pthread_cond_destroy(&fetch->ended);
     free(fetch->slices);
     free(fetch->files);
-    free(fetch->packs);
+    pack_set_free(&fetch->packs);
     free(fetch);
     return rc;
 }

@@ -10,6 +10,7 @@ libogsnapshots_a_SOURCES = \
 	snapshots/map.c snapshots/map.h \
 	snapshots/names.c snapshots/names.h \
 	snapshots/pack.c snapshots/pack.h \
+	snapshots/packset.c snapshots/packset.h \
 	snapshots/parent.c snapshots/parent.h \
 	snapshots/pipeline.c snapshots/pipeline.h \
 	snapshots/plan.c snapshots/plan.h \

@@ -354,11 +354,17 @@ def test_snapshot__damaged_in_any_part__is_told_and_never_starts():
 def test_snapshot__with_a_damaged_parent__is_whole_all_the_same():
     with Place() as place:
         source = place.server("source").copy().start()
-        place.create(source)
-        flip(place.objects("/map-")[0])
-        done = place.ctl("create", "--conninfo", source.conninfo, "-o", "json")
-        assert "parent is damaged" in done.stderr, done.stderr
-        place.ctl("verify", json.loads(done.stdout)["id"])
+        for damage in ("map flipped", "pack cut", "pack missing"):
+            place.create(source, "--parent", "none")
+            if damage == "map flipped":
+                flip(place.objects("/map-")[0])
+            else:
+                pack = max(place.objects("/pack-"), key=os.path.getmtime)
+                os.truncate(pack, os.path.getsize(pack) // 2) if damage == "pack cut" else os.unlink(pack)
+            done = place.ctl("create", "--conninfo", source.conninfo, "-o", "json")
+            assert "parent is damaged" in done.stderr, f"{damage}: {done.stderr}"
+            place.ctl("verify", json.loads(done.stdout)["id"])
+            shutil.rmtree(place.store)
 
 
 @deadline(120)
