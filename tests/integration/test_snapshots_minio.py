@@ -12,7 +12,8 @@ import urllib.request
 
 import harness
 import procs
-from harness import wait
+import s3proxy
+from harness import deadline, wait
 from test_snapshots import Place, Writers, contents, lsn
 
 BUCKET = "snapshots"
@@ -109,6 +110,23 @@ def test_minio__killed_in_the_middle_and_started_again__is_waited_for():
         taken = json.loads(done.stdout)
         place.ctl("verify", taken["id"])
         assert contents(place.restore(taken["id"], "restored")) == contents(source)
+
+
+@deadline(180)
+def test_minio__behind_a_proxy_that_fails_every_third_request__loses_nothing():
+    with MinioPlace() as place, s3proxy.Proxy("127.0.0.1", place.minio.port) as proxy:
+        source = place.server("source").copy().start()
+        straight, faulty = place.store, place.store.replace(str(place.minio.port), str(proxy.port))
+        place.store = faulty
+        taken = place.create(source)
+        again = place.create(source)
+        place.ctl("verify", taken["id"])
+        restored = place.restore(again["id"], "restored")
+        assert contents(restored) == contents(source)
+        assert set(proxy.done) == set(s3proxy.FAULTS), proxy.done
+        place.store = straight
+        assert [s["id"] for s in place.list()] == [taken["id"], again["id"]]
+        place.ctl("verify", again["id"])
 
 
 def test_minio__wrong_credentials_and_missing_bucket__are_named():
