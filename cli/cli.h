@@ -22,6 +22,9 @@ enum ctl_exit {
     CTL_UNDECIDED = 4,
     CTL_DEGRADED = 5,
     CTL_NOT_WRITABLE = 6,
+    CTL_DAMAGED = 7,
+    CTL_STORE = 8,
+    CTL_NO_SPACE = 9,
 };
 
 struct ctl_exit_row {

@@ -28,9 +28,9 @@ const struct arg_row ctl_global_options[] = {
 };
 
 const struct ctl_command *const ctl_commands[] = {
-    &cmd_init,       &cmd_status,     &cmd_watch,   &cmd_connect, &cmd_events,
-    &cmd_switchover, &cmd_failover,   &cmd_restart, &cmd_node,    &cmd_maintenance,
-    &cmd_config,     &cmd_completion, &cmd_version, NULL,
+    &cmd_init,       &cmd_status,   &cmd_watch,      &cmd_connect, &cmd_events,
+    &cmd_switchover, &cmd_failover, &cmd_restart,    &cmd_node,    &cmd_maintenance,
+    &cmd_config,     &cmd_snapshot, &cmd_completion, &cmd_version, NULL,
 };
 
 const struct ctl_command *ctl_command_find(const char *name)

@@ -13,6 +13,7 @@ extern const struct ctl_command cmd_init;
 extern const struct ctl_command cmd_maintenance;
 extern const struct ctl_command cmd_node;
 extern const struct ctl_command cmd_restart;
+extern const struct ctl_command cmd_snapshot;
 extern const struct ctl_command cmd_status;
 extern const struct ctl_command cmd_switchover;
 extern const struct ctl_command cmd_version;

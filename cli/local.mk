@@ -13,6 +13,7 @@ libogcli_a_SOURCES = \
 	cli/cmd_maintenance.c \
 	cli/cmd_node.c \
 	cli/cmd_restart.c \
+	cli/cmd_snapshot.c \
 	cli/cmd_status.c \
 	cli/cmd_switchover.c \
 	cli/cmd_version.c \
@@ -27,15 +28,18 @@ libogcli_a_SOURCES = \
 
 bin_PROGRAMS += ogelctl
 ogelctl_SOURCES = cli/main.c
-ogelctl_LDADD = libogcli.a libogproto.a libogbase.a $(BASE_LIBS)
+ogelctl_LDADD = libogcli.a libogsnapshots.a libogproto.a libogbase.a $(BASE_LIBS) $(SNAPSHOT_LIBS)
 
 unit_tests += \
 	tests/unit/test_cli_args \
 	tests/unit/test_cli_commands \
 	tests/unit/test_cli_options \
+	tests/unit/test_cli_snapshot \
 	tests/unit/test_cli_text
-tests_unit_test_cli_args_LDADD = libogcli.a $(LDADD)
+tests_unit_test_cli_args_LDADD = libogcli.a libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_cli_commands_SOURCES = tests/unit/test_cli_commands.c tests/unit/cli_fixture.h
-tests_unit_test_cli_commands_LDADD = libogcli.a $(LDADD)
-tests_unit_test_cli_options_LDADD = libogcli.a $(LDADD)
-tests_unit_test_cli_text_LDADD = libogcli.a $(LDADD)
+tests_unit_test_cli_commands_LDADD = libogcli.a libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_cli_options_LDADD = libogcli.a libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_cli_snapshot_SOURCES = tests/unit/test_cli_snapshot.c tests/unit/snapshot_fixture.h
+tests_unit_test_cli_snapshot_LDADD = libogcli.a libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_cli_text_LDADD = libogcli.a libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)

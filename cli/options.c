@@ -181,17 +181,23 @@ static void find_who(struct ctl *ctl)
     }
 }
 
-int options_load(struct ctl *ctl, const struct args *args, struct err *err)
+int options_load_local(struct ctl *ctl, const struct args *args, struct err *err)
 {
-    const char *cluster = args_value(args, "cluster");
-    const char *token_file = args_value(args, "token-file");
     bool no_color = args_given(args, "no-color");
 
     memset(ctl, 0, sizeof(*ctl));
     ctl->color_out = wants_color(STDOUT_FILENO, no_color);
     ctl->color_err = wants_color(STDERR_FILENO, no_color);
     find_who(ctl);
-    if (take_output(ctl, args, err) < 0)
+    return take_output(ctl, args, err);
+}
+
+int options_load(struct ctl *ctl, const struct args *args, struct err *err)
+{
+    const char *cluster = args_value(args, "cluster");
+    const char *token_file = args_value(args, "token-file");
+
+    if (options_load_local(ctl, args, err) < 0)
         return -1;
     find_file(ctl, args_value(args, "config"));
     if (ctl->config_file[0] != '\0' && read_file(ctl, err) < 0)

@@ -11,6 +11,10 @@
  * or the option. */
 OGEL_MUST_CHECK int options_load(struct ctl *ctl, const struct args *args, struct err *err);
 
+/* The same for a command that needs no orchestrator: output, timeout and colours; no file is looked
+ * for. */
+OGEL_MUST_CHECK int options_load_local(struct ctl *ctl, const struct args *args, struct err *err);
+
 /* What may stand in the file, for the manual. */
 extern const struct opt ctl_option_table[];
 

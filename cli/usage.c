@@ -31,6 +31,9 @@ const struct ctl_exit_row ctl_exit_table[] = {
     {CTL_UNDECIDED, "not done in time: whether it will be is not known, look again"},
     {CTL_DEGRADED, "status: writes are taken, but no failover is possible (not with -o json)"},
     {CTL_NOT_WRITABLE, "status: no leader takes writes (not with -o json)"},
+    {CTL_DAMAGED, "snapshot: what the store holds is damaged or incomplete; the text says what"},
+    {CTL_STORE, "snapshot: the store or the server does not answer, or refuses the credentials"},
+    {CTL_NO_SPACE, "snapshot: no space is left in the store or in the target"},
     {0, NULL},
 };
 

@@ -1,1 +1,60 @@
-# Base backups and WAL in the object store; nothing here yet.
+# Base backups in an object store: taken, listed, verified, restored.
+noinst_LIBRARIES += libogsnapshots.a
+libogsnapshots_a_SOURCES = \
+	snapshots/backup.c snapshots/backup.h \
+	snapshots/bytes.h \
+	snapshots/catalog.c snapshots/catalog.h \
+	snapshots/fetch.c snapshots/fetch.h \
+	snapshots/filetable.c snapshots/filetable.h \
+	snapshots/manifest.c snapshots/manifest.h \
+	snapshots/map.c snapshots/map.h \
+	snapshots/names.c snapshots/names.h \
+	snapshots/pack.c snapshots/pack.h \
+	snapshots/packset.c snapshots/packset.h \
+	snapshots/parent.c snapshots/parent.h \
+	snapshots/pipeline.c snapshots/pipeline.h \
+	snapshots/plan.c snapshots/plan.h \
+	snapshots/progress.h \
+	snapshots/restore.c snapshots/restore.h \
+	snapshots/source.c snapshots/source.h \
+	snapshots/spool.c snapshots/spool.h \
+	snapshots/store.c snapshots/store.h snapshots/store_internal.h \
+	snapshots/store_file.c \
+	snapshots/store_s3.c snapshots/store_s3_call.c snapshots/store_s3_internal.h \
+	snapshots/store_s3_list.c \
+	snapshots/tar.c snapshots/tar.h \
+	snapshots/uploads.c snapshots/uploads.h
+
+# What libogsnapshots.a needs on top of BASE_LIBS.
+SNAPSHOT_LIBS = $(S3_LIBS) $(ZSTD_LIBS)
+
+unit_tests += \
+	tests/unit/test_filetable \
+	tests/unit/test_manifest \
+	tests/unit/test_map \
+	tests/unit/test_pack \
+	tests/unit/test_plan \
+	tests/unit/test_restore \
+	tests/unit/test_store \
+	tests/unit/test_store_s3 \
+	tests/unit/test_tar
+tests_unit_test_filetable_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_manifest_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_map_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_pack_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_plan_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_restore_SOURCES = tests/unit/test_restore.c tests/unit/snapshot_fixture.h
+tests_unit_test_restore_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_store_SOURCES = tests/unit/test_store.c tests/unit/store_contract.h
+tests_unit_test_store_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_store_s3_SOURCES = tests/unit/test_store_s3.c tests/unit/store_contract.h \
+	tests/unit/fake_s3.c tests/unit/fake_s3.h
+tests_unit_test_store_s3_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_tar_SOURCES = tests/unit/test_tar.c tests/unit/tar_maker.h
+tests_unit_test_tar_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+
+fuzzers += tests/fuzz/fuzz_manifest tests/fuzz/fuzz_map tests/fuzz/fuzz_pack tests/fuzz/fuzz_tar
+tests_fuzz_fuzz_manifest_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_fuzz_fuzz_map_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_fuzz_fuzz_pack_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_fuzz_fuzz_tar_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)

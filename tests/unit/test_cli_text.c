@@ -251,9 +251,9 @@ static void test_commands__options__do_not_hide_the_global_ones(void **state)
 
 static void test_exits__codes__are_the_documented_ones_in_order(void **state)
 {
-    static const enum ctl_exit codes[] = {CTL_OK,          CTL_REFUSED,   CTL_USAGE,
-                                          CTL_UNREACHABLE, CTL_UNDECIDED, CTL_DEGRADED,
-                                          CTL_NOT_WRITABLE};
+    static const enum ctl_exit codes[] = {
+        CTL_OK,       CTL_REFUSED,      CTL_USAGE,   CTL_UNREACHABLE, CTL_UNDECIDED,
+        CTL_DEGRADED, CTL_NOT_WRITABLE, CTL_DAMAGED, CTL_STORE,       CTL_NO_SPACE};
 
     (void)state;
     for (size_t i = 0; i < OGEL_ARRAY_LEN(codes); i++) {

@@ -1,0 +1,687 @@
+#include "snapshots/backup.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/rand.h"
+#include "config.h"
+#include "snapshots/catalog.h"
+#include "snapshots/packset.h"
+#include "snapshots/parent.h"
+#include "snapshots/pipeline.h"
+#include "snapshots/source.h"
+#include "snapshots/spool.h"
+#include "snapshots/tar.h"
+#include "snapshots/uploads.h"
+
+enum {
+    UPLOAD_THREADS = 3,
+    UPLOAD_TIMEOUT_MS = 300000, /* a store that is away for a minute is waited for */
+    JOBS_DEFAULT_MAX = 8,
+    MANIFEST_MODE = 0600,
+    WAL_NAME_LEN = 24,
+    WAL_SEGMENTS_MAX = 1024 * 1024,
+};
+
+/* A file or directory on its way: made by the thread that reads, freed by the one that packs. */
+struct file_job {
+    struct table_entry entry;
+    struct map map;
+    bool has_old; /* the parent has a file of that name: */
+    struct table_entry old;
+    struct map old_map;
+};
+
+struct backup {
+    struct store *store;
+    const struct backup_options *options;
+    struct manifest *manifest;
+    struct parent *parent;
+    struct pipeline *pipeline;
+    struct uploads *uploads;
+    int level;
+
+    /* the thread that reads */
+    struct tar tar;
+    uint32_t tablespace;
+    struct file_job *file; /* whose content comes */
+    struct piece *piece;   /* being filled */
+    uint64_t index;        /* of that slice in its file */
+    int64_t wal_segment_size;
+    uint64_t wal_first, wal_needed_end; /* numbers of segments */
+    bool *wal_seen;                     /* from wal_first on */
+    uint64_t wal_room;
+    struct err *warning;
+    struct snapshot_progress progress;
+    int64_t shown_ms;
+
+    /* the thread that packs; its counts go into the manifest once it has ended */
+    pthread_t packer;
+    char *pack;
+    uint32_t pack_len, pack_number;
+    int table_fd;
+    struct table_writer *table;
+    uint64_t files, logical, slices, zero, reused, stored;
+    struct pack_set old_packs; /* of the parent and its ancestors, that slices are taken from */
+    uint64_t *old_sizes;       /* of each; 0: it is gone */
+    struct codec *codec;       /* for what is stored although the parent had it */
+    struct err old_warning;
+};
+
+/* --- packing -------------------------------------------------------------------------------- */
+
+static int close_pack(struct backup *backup, struct err *err)
+{
+    char key[STORE_KEY_MAX], *pack = backup->pack;
+    uint32_t len = backup->pack_len;
+
+    if (pack == NULL)
+        return 0;
+    pack_key(backup->manifest->id, backup->pack_number++, key);
+    backup->pack = NULL;
+    backup->pack_len = 0;
+    backup->stored += len;
+    return uploads_put(backup->uploads, key, pack, len, err);
+}
+
+static int store_slice(struct backup *backup, struct file_job *file, const struct piece *piece,
+                       struct err *err)
+{
+    if (backup->pack_len + piece->stored > PACK_TARGET && close_pack(backup, err) < 0)
+        return -1;
+    if (backup->pack == NULL)
+        backup->pack = xmalloc(PACK_TARGET);
+    memcpy(backup->pack + backup->pack_len, piece->frame, piece->stored);
+    map_add(&file->map, backup->manifest->id, backup->pack_number, backup->pack_len,
+            (uint32_t)piece->stored, piece->hash);
+    backup->pack_len += (uint32_t)piece->stored;
+    return 0;
+}
+
+/* The size of a pack that is to be referred to, asked for once: 0 if it is gone. */
+static int old_pack_size(struct backup *backup, const struct pack_name *pack, uint64_t *size,
+                         struct err *err)
+{
+    uint32_t before = backup->old_packs.count;
+    uint32_t number = pack_set_number(&backup->old_packs, pack);
+    char key[STORE_KEY_MAX];
+
+    if (number == before) {
+        uint64_t *have;
+
+        backup->old_sizes = xreallocarray(backup->old_sizes, backup->old_packs.room,
+                                          sizeof(backup->old_sizes[0]));
+        have = &backup->old_sizes[number];
+        *have = 0;
+        pack_key(pack->snapshot, pack->number, key);
+        if (store_head(backup->store, key, have, UPLOAD_TIMEOUT_MS, err) < 0) {
+            if (err->code != ERR_NOT_FOUND)
+                return -1;
+            backup->old_warning = *err;
+            err_clear(err);
+        }
+    }
+    *size = backup->old_sizes[number];
+    return 0;
+}
+
+/* A slice that the parent has at the same place. Where its pack is gone or cut off, it is stored
+ * anew: whoever looks after the store must not make every later snapshot worthless. */
+static int add_same_slice(struct backup *backup, struct piece *piece, struct err *err)
+{
+    struct file_job *file = piece->file;
+    const struct slice_ref *old = &file->old_map.slices[piece->index];
+    const struct pack_name *pack = &file->old_map.packs[old->pack];
+    uint64_t size;
+
+    if (old_pack_size(backup, pack, &size, err) < 0)
+        return -1;
+    if ((uint64_t)old->offset + old->stored <= size) {
+        backup->reused++;
+        map_add(&file->map, pack->snapshot, pack->number, old->offset, old->stored, old->hash);
+        return 0;
+    }
+    if (backup->old_warning.code == ERR_NONE)
+        err_set(&backup->old_warning, ERR_CORRUPT, "pack %08" PRIu32 " of snapshot %s is cut off",
+                pack->number, pack->snapshot);
+    if (backup->codec == NULL)
+        backup->codec = codec_new(backup->level);
+    piece->stored = codec_encode(backup->codec, piece->plain, piece->len, piece->frame);
+    return store_slice(backup, file, piece, err);
+}
+
+static int add_slice(struct backup *backup, struct piece *piece, struct err *err)
+{
+    struct file_job *file = piece->file;
+
+    backup->slices++;
+    backup->logical += piece->len;
+    if (piece->same)
+        return add_same_slice(backup, piece, err);
+    if (!piece->zero)
+        return store_slice(backup, file, piece, err);
+    backup->zero++;
+    map_add(&file->map, NULL, 0, 0, 0, NULL);
+    return 0;
+}
+
+/* The map into an object of its own, unless the parent has the same. DATA is taken over. */
+static int store_map(struct backup *backup, struct file_job *file, char *data, size_t len,
+                     struct err *err)
+{
+    struct table_entry *entry = &file->entry;
+    char key[STORE_KEY_MAX];
+
+    map_digest(data, len, entry->map_digest);
+    if (file->has_old && file->old.map_owner[0] != '\0' &&
+        memcmp(file->old.map_digest, entry->map_digest, MAP_DIGEST_SIZE) == 0) {
+        memcpy(entry->map_owner, file->old.map_owner, SNAPSHOT_ID_SIZE);
+        free(data);
+        return 0;
+    }
+    memcpy(entry->map_owner, backup->manifest->id, SNAPSHOT_ID_SIZE);
+    backup->stored += len;
+    map_key(entry->map_owner, entry->map_digest, key);
+    return uploads_put(backup->uploads, key, data, len, err);
+}
+
+static int end_file(struct backup *backup, struct file_job *file, struct err *err)
+{
+    struct table_entry *entry = &file->entry;
+    char *data = NULL;
+    size_t len;
+    int rc;
+
+    if (entry->type == TABLE_FILE) {
+        backup->files++;
+        OGEL_CHECK(file->map.slice_count == slice_count(entry->size));
+        data = map_encode(&file->map, &len);
+        entry->map_len = (uint32_t)len;
+        if (file->map.slice_count > TABLE_INLINE_SLICES) {
+            if (store_map(backup, file, data, len, err) < 0)
+                return -1;
+            data = NULL;
+        }
+        entry->map = data;
+    }
+    rc = table_write(backup->table, entry, err);
+    free(data);
+    return rc;
+}
+
+static void file_free(void *arg)
+{
+    struct file_job *file = arg;
+
+    if (file == NULL)
+        return;
+    map_free(&file->map);
+    map_free(&file->old_map);
+    free(file);
+}
+
+static void *pack_run(void *arg)
+{
+    struct backup *backup = arg;
+    struct err err = {0};
+    struct piece *piece;
+    int rc = 0;
+
+    while (rc == 0 && (piece = pipeline_next(backup->pipeline)) != NULL) {
+        rc = piece->ends_file ? end_file(backup, piece->file, &err)
+                              : add_slice(backup, piece, &err);
+        if (piece->ends_file) {
+            file_free(piece->file);
+            piece->file = NULL;
+        }
+        pipeline_release(backup->pipeline, piece);
+    }
+    if (rc == 0 && !pipeline_failed(backup->pipeline, NULL))
+        rc = close_pack(backup, &err);
+    if (rc < 0)
+        pipeline_fail(backup->pipeline, &err);
+    return NULL;
+}
+
+/* --- reading -------------------------------------------------------------------------------- */
+
+static void show(struct backup *backup, const char *phase)
+{
+    int64_t now_ms = clock_mono_ms();
+
+    if (backup->options->progress == NULL ||
+        (phase == backup->progress.phase && now_ms - backup->shown_ms < SNAPSHOT_PROGRESS_MS))
+        return;
+    backup->shown_ms = now_ms;
+    backup->progress.phase = phase;
+    if (backup->uploads != NULL)
+        backup->progress.stored_bytes = uploads_bytes(backup->uploads);
+    backup->options->progress(&backup->progress, backup->options->progress_arg);
+}
+
+static int take_piece(struct backup *backup, struct err *err)
+{
+    backup->piece = pipeline_take(backup->pipeline);
+    if (backup->piece == NULL) {
+        pipeline_failed(backup->pipeline, err);
+        return -1;
+    }
+    backup->piece->file = backup->file;
+    return 0;
+}
+
+static void give_piece(struct backup *backup)
+{
+    struct piece *piece = backup->piece;
+    const struct map *old = &backup->file->old_map;
+
+    piece->index = backup->index++;
+    if (piece->index < old->slice_count && old->slices[piece->index].stored > 0) {
+        piece->has_old = true;
+        memcpy(piece->old_hash, old->slices[piece->index].hash, SLICE_HASH_SIZE);
+    }
+    backup->piece = NULL;
+    pipeline_give(backup->pipeline, piece);
+}
+
+static int add_content(struct backup *backup, const char *data, size_t len, struct err *err)
+{
+    while (len > 0) {
+        size_t part;
+
+        if (backup->piece == NULL && take_piece(backup, err) < 0)
+            return -1;
+        part = SLICE_SIZE - backup->piece->len < len ? SLICE_SIZE - backup->piece->len : len;
+        memcpy(backup->piece->plain + backup->piece->len, data, part);
+        backup->piece->len += part;
+        data += part;
+        len -= part;
+        if (backup->piece->len == SLICE_SIZE)
+            give_piece(backup);
+    }
+    return 0;
+}
+
+/* Its last slice, and that it is whole. The file belongs to the packing thread from then on. */
+static int end_content(struct backup *backup, struct err *err)
+{
+    struct piece *piece;
+
+    if (backup->piece != NULL)
+        give_piece(backup);
+    if (take_piece(backup, err) < 0)
+        return -1;
+    piece = backup->piece;
+    backup->piece = NULL;
+    backup->file = NULL;
+    piece->ends_file = true;
+    pipeline_give(backup->pipeline, piece);
+    return 0;
+}
+
+/* The parent's file of that name. What is damaged there is told once, and stored anew. */
+static void find_old(struct backup *backup, struct file_job *file)
+{
+    struct err err = {0};
+    int rc;
+
+    if (backup->parent == NULL)
+        return;
+    rc = parent_find(backup->parent, file->entry.path, &file->old, &file->old_map, &err);
+    file->has_old = rc > 0;
+    if (rc < 0 && backup->warning->code == ERR_NONE)
+        *backup->warning = err;
+}
+
+/* Segments of WAL that came whole; by number, whatever timeline stands in the name. */
+static void note_wal(struct backup *backup, const struct table_entry *entry)
+{
+    const char *name = entry->path + strlen("pg_wal/");
+    uint64_t per_id = UINT64_C(0x100000000) / (uint64_t)backup->wal_segment_size, number;
+    char digits[9] = "";
+
+    if (strncmp(entry->path, "pg_wal/", strlen("pg_wal/")) != 0 || strlen(name) != WAL_NAME_LEN ||
+        strspn(name, "0123456789ABCDEF") != WAL_NAME_LEN ||
+        entry->size != (uint64_t)backup->wal_segment_size)
+        return;
+    memcpy(digits, name + 8, 8);
+    number = strtoull(digits, NULL, 16) * per_id;
+    memcpy(digits, name + 16, 8);
+    number += strtoull(digits, NULL, 16);
+    if (number < backup->wal_first || number - backup->wal_first >= WAL_SEGMENTS_MAX)
+        return;
+    number -= backup->wal_first;
+    if (number >= backup->wal_room) {
+        uint64_t room = 2 * number + 16;
+
+        backup->wal_seen = xreallocarray(backup->wal_seen, room, sizeof(backup->wal_seen[0]));
+        memset(backup->wal_seen + backup->wal_room, 0, room - backup->wal_room);
+        backup->wal_room = room;
+    }
+    backup->wal_seen[number] = true;
+}
+
+static int begin_entry(struct backup *backup, enum table_type type, const char *path, uint32_t mode,
+                       uint64_t size, struct err *err)
+{
+    struct file_job *file = xcalloc(1, sizeof(*file));
+
+    backup->file = file;
+    backup->index = 0;
+    file->entry.type = type;
+    file->entry.mode = mode;
+    file->entry.size = size;
+    snprintf(file->entry.path, sizeof(file->entry.path), "%s", path);
+    if (type == TABLE_DIRECTORY)
+        return end_content(backup, err);
+    if (slice_count(size) > MAP_SLICES_MAX)
+        return err_set(err, ERR_INVALID, "file %s is too big", path);
+    note_wal(backup, &file->entry);
+    find_old(backup, file);
+    return 0;
+}
+
+static int on_entry(void *arg, const struct tar_entry *entry, struct err *err)
+{
+    struct backup *backup = arg;
+    char path[TABLE_PATH_MAX + 1];
+
+    /* Links to tablespaces: the manifest has them. */
+    if (entry->type == TAR_LINK)
+        return 0;
+    if (backup->tablespace != 0)
+        snprintf(path, sizeof(path), "pg_tblspc/%" PRIu32 "/%s", backup->tablespace, entry->name);
+    else
+        snprintf(path, sizeof(path), "%s", entry->name);
+    return begin_entry(backup, entry->type == TAR_DIRECTORY ? TABLE_DIRECTORY : TABLE_FILE, path,
+                       entry->mode, entry->size, err);
+}
+
+static int on_data(void *arg, const char *data, size_t len, struct err *err)
+{
+    return add_content(arg, data, len, err);
+}
+
+static int on_end(void *arg, struct err *err)
+{
+    return end_content(arg, err);
+}
+
+static int on_archive(void *arg, uint32_t tablespace, struct err *err)
+{
+    struct backup *backup = arg;
+
+    if (tar_end(&backup->tar, err) < 0)
+        return -1;
+    memset(&backup->tar, 0, sizeof(backup->tar));
+    backup->tablespace = tablespace;
+    return 0;
+}
+
+static int on_content(void *arg, const char *data, size_t len, struct err *err)
+{
+    static const struct tar_handler handler = {on_entry, on_data, on_end};
+    struct backup *backup = arg;
+
+    backup->progress.done_bytes += len;
+    show(backup, "copying");
+    return tar_feed(&backup->tar, data, len, &handler, backup, err);
+}
+
+/* The server's own list of files and checksums, which pg_verifybackup reads. */
+static int on_manifest(void *arg, const char *data, size_t len, struct err *err)
+{
+    struct backup *backup = arg;
+
+    if (backup->file == NULL) {
+        if (tar_end(&backup->tar, err) < 0 ||
+            begin_entry(backup, TABLE_FILE, "backup_manifest", MANIFEST_MODE, 0, err) < 0)
+            return -1;
+    }
+    backup->file->entry.size += len;
+    return add_content(backup, data, len, err);
+}
+
+/* --- the whole ------------------------------------------------------------------------------ */
+
+static int check_parent(const struct manifest *parent, const struct manifest *manifest,
+                        struct err *err)
+{
+    if (parent->system_id != manifest->system_id)
+        return err_set(err, ERR_REFUSED,
+                       "snapshot %s is of another system (%" PRIu64 ", the server is %" PRIu64
+                       "): it can be no parent",
+                       parent->id, parent->system_id, manifest->system_id);
+    if (parent->postgres_version / 10000 != manifest->postgres_version / 10000)
+        return err_set(err, ERR_REFUSED,
+                       "snapshot %s is of PostgreSQL %" PRIu32 ": it can be no parent", parent->id,
+                       parent->postgres_version / 10000);
+    return 0;
+}
+
+static int choose_parent(struct backup *backup, struct err *err)
+{
+    const char *asked = backup->options->parent;
+    struct manifest *manifest = backup->manifest;
+    const struct catalog_entry *newest;
+    struct manifest parent = {0};
+    struct catalog catalog;
+    int rc = 0;
+
+    if (asked != NULL && strcmp(asked, "none") == 0)
+        return 0;
+    if (asked != NULL) {
+        rc = manifest_load(backup->store, asked, &parent, err);
+        if (rc == 0)
+            rc = check_parent(&parent, manifest, err);
+        if (rc == 0)
+            memcpy(manifest->parent, parent.id, SNAPSHOT_ID_SIZE);
+        manifest_free(&parent);
+    } else {
+        rc = catalog_load(backup->store, &catalog, err);
+        newest = rc == 0 ? catalog_newest(&catalog, manifest->system_id, manifest->postgres_version)
+                         : NULL;
+        if (newest != NULL)
+            memcpy(manifest->parent, newest->id, SNAPSHOT_ID_SIZE);
+        if (rc == 0)
+            catalog_free(&catalog);
+    }
+    if (rc == 0 && manifest->parent[0] != '\0')
+        rc = parent_open(backup->store, manifest->parent, manifest->id, &backup->parent, err);
+    return rc;
+}
+
+/* From here on the threads run. */
+static int start_threads(struct backup *backup, struct err *err)
+{
+    const struct backup_options *options = backup->options;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    int jobs = options->jobs > 0               ? options->jobs
+               : processors < 1                ? 1
+               : processors > JOBS_DEFAULT_MAX ? JOBS_DEFAULT_MAX
+                                               : (int)processors;
+    int errnum;
+
+    if ((backup->table_fd = spool_open(err)) < 0)
+        return -1;
+    backup->table = table_writer_new(backup->table_fd);
+    if (uploads_new(backup->store, UPLOAD_THREADS, UPLOAD_TIMEOUT_MS, &backup->uploads, err) < 0 ||
+        pipeline_new(jobs, backup->level, &backup->pipeline, err) < 0)
+        return -1;
+    errnum = pthread_create(&backup->packer, NULL, pack_run, backup);
+    if (errnum != 0) {
+        pipeline_free(backup->pipeline, NULL);
+        backup->pipeline = NULL;
+        return err_set_errno(err, errnum, "cannot start a thread");
+    }
+    return 0;
+}
+
+/* Everything the server sends, through the pipeline, to its end. */
+static int copy(struct backup *backup, struct source *source, struct err *err)
+{
+    static const struct source_handler handler = {on_archive, on_content, on_manifest};
+    struct err failure = {.code = ERR_INTERNAL, .text = "the base backup failed"};
+    int rc;
+
+    if (start_threads(backup, err) < 0)
+        return -1;
+    rc = source_run(source, &handler, backup, backup->manifest, err);
+    if (rc == 0)
+        rc = tar_end(&backup->tar, err);
+    if (rc == 0 && backup->file != NULL)
+        rc = end_content(backup, err); /* the backup manifest */
+    if (rc == 0)
+        pipeline_finish(backup->pipeline);
+    else
+        pipeline_fail(backup->pipeline, &failure);
+    pthread_join(backup->packer, NULL);
+    if (backup->warning->code == ERR_NONE)
+        *backup->warning = backup->old_warning;
+    if (rc == 0 && pipeline_failed(backup->pipeline, err))
+        rc = -1;
+    if (rc == 0)
+        rc = uploads_wait(backup->uploads, err);
+    return rc;
+}
+
+static int check_wal(const struct backup *backup, struct err *err)
+{
+    uint64_t end = (backup->manifest->stop_lsn - 1) / (uint64_t)backup->wal_segment_size;
+
+    for (uint64_t number = backup->wal_first; number <= end; number++) {
+        if (number - backup->wal_first >= backup->wal_room ||
+            !backup->wal_seen[number - backup->wal_first])
+            return err_set(err, ERR_CORRUPT,
+                           "the base backup lacks WAL that it needs (segment number %" PRIu64 ")",
+                           number);
+    }
+    return 0;
+}
+
+static int publish_manifest(struct backup *backup, struct err *err)
+{
+    struct manifest *manifest = backup->manifest;
+    char key[STORE_KEY_MAX], *seen = NULL;
+    size_t len, seen_len;
+    char *data = manifest_encode(manifest, &len);
+    const struct store_body body = {.data = data, .size = len};
+    int rc;
+
+    manifest_key(manifest->id, key);
+    rc = store_has_put_new(backup->store)
+             ? store_put_new(backup->store, key, &body, UPLOAD_TIMEOUT_MS, err)
+             : store_put(backup->store, key, &body, UPLOAD_TIMEOUT_MS, err);
+    if (rc == 0)
+        rc = store_get_all(backup->store, key, MANIFEST_BYTES_MAX, &seen, &seen_len,
+                           STORE_CALL_TIMEOUT_MS, err);
+    if (rc == 0 && (seen_len != len || memcmp(seen, data, len) != 0))
+        rc = err_set(err, ERR_CORRUPT, "store %s: %s: reads otherwise than it was written",
+                     store_name(backup->store), key);
+    free(seen);
+    free(data);
+    return rc;
+}
+
+/* Packs and maps are there: the file table, the WAL, and only then what makes it a snapshot. */
+static int publish(struct backup *backup, struct err *err)
+{
+    struct manifest *manifest = backup->manifest;
+    struct store_body body = {.fd = backup->table_fd};
+    char key[STORE_KEY_MAX];
+    int seen;
+
+    show(backup, "publishing");
+    if (table_finish(backup->table, &manifest->table_bytes, manifest->table_digest, err) < 0)
+        return -1;
+    body.size = manifest->table_bytes;
+    file_table_key(manifest->id, key);
+    if (store_put(backup->store, key, &body, UPLOAD_TIMEOUT_MS, err) < 0 ||
+        spool_file_table(backup->store, manifest, &seen, err) < 0)
+        return -1;
+    close(seen);
+    if (check_wal(backup, err) < 0)
+        return -1;
+    manifest->files = backup->files;
+    manifest->logical_bytes = backup->logical;
+    manifest->slices = backup->slices;
+    manifest->zero_slices = backup->zero;
+    manifest->reused_slices = backup->reused;
+    manifest->stored_bytes = backup->stored + manifest->table_bytes;
+    manifest->packs = backup->pack_number;
+    manifest->stopped_ms = clock_wall_ms();
+    return publish_manifest(backup, err);
+}
+
+static int run(struct backup *backup, struct source *source, struct err *err)
+{
+    struct manifest *manifest = backup->manifest;
+    char label[64];
+
+    show(backup, "looking for the parent");
+    if (choose_parent(backup, err) < 0)
+        return -1;
+    show(backup, "waiting for the server's checkpoint");
+    snprintf(label, sizeof(label), "ogel %s", manifest->id);
+    if (source_start(source, label, manifest, &backup->progress.total_bytes, err) < 0)
+        return -1;
+    backup->wal_segment_size = source_wal_segment_size(source);
+    backup->wal_first = manifest->start_lsn / (uint64_t)backup->wal_segment_size;
+    if (copy(backup, source, err) < 0)
+        return -1;
+    return publish(backup, err);
+}
+
+static void backup_free(struct backup *backup)
+{
+    pipeline_free(backup->pipeline, file_free);
+    uploads_free(backup->uploads);
+    file_free(backup->file);
+    table_writer_free(backup->table);
+    if (backup->table_fd >= 0)
+        close(backup->table_fd);
+    parent_close(backup->parent);
+    codec_free(backup->codec);
+    pack_set_free(&backup->old_packs);
+    free(backup->old_sizes);
+    free(backup->pack);
+    free(backup->wal_seen);
+}
+
+int backup_run(struct store *store, const struct backup_options *options, struct manifest *manifest,
+               struct err *warning, struct err *err)
+{
+    const struct source_options source_options = {
+        .conninfo = options->conninfo,
+        .max_rate_kb = options->max_rate_kb,
+        .spread_checkpoint = options->spread_checkpoint,
+    };
+    struct backup backup = {.store = store,
+                            .options = options,
+                            .manifest = manifest,
+                            .warning = warning,
+                            .level = options->level > 0 ? options->level : BACKUP_LEVEL,
+                            .table_fd = -1};
+    struct source *source = NULL;
+    int rc;
+
+    *manifest = (struct manifest){.started_ms = clock_wall_ms()};
+    err_clear(warning);
+    snapshot_id_make(manifest->started_ms, manifest->id);
+    snprintf(manifest->tool, sizeof(manifest->tool), "%s", PACKAGE_VERSION);
+    show(&backup, "connecting");
+    rc = source_open(&source_options, &source, manifest, err);
+    if (rc == 0)
+        rc = run(&backup, source, err);
+    source_close(source);
+    backup_free(&backup);
+    if (rc < 0)
+        manifest_free(manifest);
+    return rc;
+}

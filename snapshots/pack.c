@@ -1,0 +1,92 @@
+#include "snapshots/pack.h"
+
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+
+#include "base/mem.h"
+
+struct codec {
+    ZSTD_CCtx *compressor;
+    ZSTD_DCtx *decompressor;
+    int level;
+};
+
+uint64_t slice_count(uint64_t size)
+{
+    return size / SLICE_SIZE + (size % SLICE_SIZE != 0);
+}
+
+size_t slice_len(uint64_t size, uint64_t index)
+{
+    uint64_t begin = index * SLICE_SIZE;
+
+    return begin >= size ? 0 : size - begin < SLICE_SIZE ? (size_t)(size - begin) : SLICE_SIZE;
+}
+
+bool slice_is_zero(const void *data, size_t len)
+{
+    const char *bytes = data;
+
+    /* Each byte equals the one before it, and the first is zero. */
+    return len == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
+}
+
+void slice_hash(const void *data, size_t len, uint8_t hash[SLICE_HASH_SIZE])
+{
+    uint8_t digest[EVP_MAX_MD_SIZE];
+
+    OGEL_CHECK(EVP_Digest(data, len, digest, NULL, EVP_sha256(), NULL) == 1);
+    memcpy(hash, digest, SLICE_HASH_SIZE);
+}
+
+struct codec *codec_new(int level)
+{
+    struct codec *codec = xcalloc(1, sizeof(*codec));
+
+    codec->compressor = ZSTD_createCCtx();
+    codec->decompressor = ZSTD_createDCtx();
+    codec->level = level;
+    OGEL_CHECK(codec->compressor != NULL && codec->decompressor != NULL);
+    return codec;
+}
+
+void codec_free(struct codec *codec)
+{
+    if (codec == NULL)
+        return;
+    ZSTD_freeCCtx(codec->compressor);
+    ZSTD_freeDCtx(codec->decompressor);
+    free(codec);
+}
+
+size_t codec_encode(struct codec *codec, const void *data, size_t len, void *frame)
+{
+    size_t stored;
+
+    OGEL_CHECK(len <= SLICE_SIZE && ZSTD_compressBound(SLICE_SIZE) <= FRAME_MAX);
+    stored = ZSTD_compressCCtx(codec->compressor, frame, FRAME_MAX, data, len, codec->level);
+    OGEL_CHECK(!ZSTD_isError(stored));
+    return stored;
+}
+
+int codec_decode(struct codec *codec, const void *frame, size_t frame_len,
+                 const uint8_t hash[SLICE_HASH_SIZE], void *data, size_t len, struct err *err)
+{
+    uint8_t got[SLICE_HASH_SIZE];
+    size_t plain;
+
+    /* One frame to its last byte: what follows it would belong to another slice. */
+    if (ZSTD_findFrameCompressedSize(frame, frame_len) != frame_len)
+        return err_set(err, ERR_CORRUPT, "is no whole zstd frame");
+    plain = ZSTD_decompressDCtx(codec->decompressor, data, len, frame, frame_len);
+    if (ZSTD_isError(plain))
+        return err_set(err, ERR_CORRUPT, "does not decompress: %s", ZSTD_getErrorName(plain));
+    if (plain != len)
+        return err_set(err, ERR_CORRUPT, "holds %zu bytes instead of %zu", plain, len);
+    slice_hash(data, len, got);
+    if (memcmp(got, hash, SLICE_HASH_SIZE) != 0)
+        return err_set(err, ERR_CORRUPT, "has other content than was stored: its hash is wrong");
+    return 0;
+}

@@ -1,0 +1,142 @@
+#include "snapshots/parent.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "snapshots/catalog.h"
+#include "snapshots/manifest.h"
+#include "snapshots/spool.h"
+
+/* A file of the table: 24 bytes of memory for each. */
+struct indexed {
+    uint64_t hash; /* of the path */
+    struct table_place place;
+};
+
+struct parent {
+    struct store *store;
+    char pin[STORE_KEY_MAX];
+    int fd;
+    struct table_reader *table;
+    struct indexed *index; /* by hash */
+    size_t count, room;
+};
+
+/* FNV-1a: spreads paths; which file it is, the table itself says. */
+static uint64_t path_hash(const char *path)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+    for (; *path != '\0'; path++)
+        hash = (hash ^ (unsigned char)*path) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+static int by_hash(const void *a, const void *b)
+{
+    const struct indexed *left = a, *right = b;
+
+    return left->hash < right->hash ? -1 : left->hash > right->hash;
+}
+
+static int build_index(struct parent *parent, struct err *err)
+{
+    struct table_entry *entry = xmalloc(sizeof(*entry));
+    struct table_place place = table_tell(parent->table);
+    int rc;
+
+    while ((rc = table_next(parent->table, entry, err)) > 0) {
+        if (entry->type == TABLE_FILE) {
+            if (parent->count == parent->room) {
+                parent->room = parent->room == 0 ? 1024 : 2 * parent->room;
+                parent->index = xreallocarray(parent->index, parent->room,
+                                              sizeof(parent->index[0]));
+            }
+            parent->index[parent->count++] = (struct indexed){path_hash(entry->path), place};
+        }
+        place = table_tell(parent->table);
+    }
+    free(entry);
+    if (parent->count > 0)
+        qsort(parent->index, parent->count, sizeof(parent->index[0]), by_hash);
+    return rc;
+}
+
+int parent_open(struct store *store, const char *id, const char *job, struct parent **out,
+                struct err *err)
+{
+    struct parent *parent = xcalloc(1, sizeof(*parent));
+    const struct store_body pin = {.data = "", .size = 0};
+    struct manifest manifest = {0};
+    int rc;
+
+    *out = NULL;
+    parent->store = store;
+    parent->fd = -1;
+    pin_key(id, job, parent->pin);
+    /* The pin comes first: what is read afterwards stays. */
+    rc = store_put(store, parent->pin, &pin, STORE_CALL_TIMEOUT_MS, err);
+    if (rc == 0)
+        rc = manifest_load(store, id, &manifest, err);
+    if (rc == 0)
+        rc = spool_file_table(store, &manifest, &parent->fd, err);
+    if (rc == 0)
+        rc = table_open(parent->fd, manifest.table_bytes, &parent->table, err);
+    if (rc == 0)
+        rc = build_index(parent, err);
+    manifest_free(&manifest);
+    if (rc < 0) {
+        parent_close(parent);
+        return err_context(err, "parent");
+    }
+    *out = parent;
+    return 0;
+}
+
+int parent_find(struct parent *parent, const char *path, struct table_entry *entry, struct map *map,
+                struct err *err)
+{
+    uint64_t hash = path_hash(path);
+    size_t low = 0, high = parent->count;
+    int rc;
+
+    *map = (struct map){0};
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (parent->index[middle].hash < hash)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < parent->count && parent->index[low].hash == hash; low++) {
+        if (table_seek(parent->table, parent->index[low].place, err) < 0 ||
+            table_next(parent->table, entry, err) < 0)
+            return -1;
+        if (strcmp(entry->path, path) != 0)
+            continue;
+        rc = map_load(parent->store, entry, map, err);
+        return rc < 0 ? -1 : 1;
+    }
+    return 0;
+}
+
+void parent_close(struct parent *parent)
+{
+    struct err err = {0};
+
+    if (parent == NULL)
+        return;
+    /* One that stays keeps a snapshot longer than needed: no harm. */
+    if (store_delete(parent->store, parent->pin, STORE_CALL_TIMEOUT_MS, &err) < 0)
+        log_err(LOG_LEVEL_WARNING, "snapshot_pin_left", &err);
+    table_close(parent->table);
+    if (parent->fd >= 0)
+        close(parent->fd);
+    free(parent->index);
+    free(parent);
+}

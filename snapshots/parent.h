@@ -1,0 +1,29 @@
+/*
+ * The snapshot that a new one builds on: what it has need not be stored again. A pin in the store
+ * keeps it from collection while it is open; nothing but pinned snapshots is ever built on.
+ * docs/snapshot-format.md, "Pins".
+ */
+#ifndef OGEL_SNAPSHOTS_PARENT_H
+#define OGEL_SNAPSHOTS_PARENT_H
+
+#include "base/err.h"
+#include "snapshots/filetable.h"
+#include "snapshots/map.h"
+#include "snapshots/store.h"
+
+struct parent;
+
+/* Pins the snapshot ID for JOB and reads its file table into a spool. */
+OGEL_MUST_CHECK int parent_open(struct store *store, const char *id, const char *job,
+                                struct parent **parent, struct err *err);
+
+/* The entry of PATH and its map: 1, or 0 if there is no such file. Where it is damaged, -1:
+ * whatever it is good for is stored anew. The caller frees MAP. entry->map is not to be looked at.
+ */
+OGEL_MUST_CHECK int parent_find(struct parent *parent, const char *path, struct table_entry *entry,
+                                struct map *map, struct err *err);
+
+/* Unpins. NULL is allowed. */
+void parent_close(struct parent *parent);
+
+#endif

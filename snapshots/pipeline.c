@@ -1,0 +1,241 @@
+#include "snapshots/pipeline.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+enum { PIECES_PER_THREAD = 8, THREADS_MAX = 64 };
+
+enum slot_state { SLOT_FREE, SLOT_FILLING, SLOT_FILLED, SLOT_WORKING, SLOT_READY, SLOT_TAKEN };
+
+struct slot {
+    struct piece piece; /* first: a piece is its slot */
+    enum slot_state state;
+};
+
+/* The slots are a ring: piece number n is in slot n modulo their count. */
+struct pipeline {
+    pthread_mutex_t lock;
+    pthread_cond_t freed, filled, ready;
+    struct slot *slots;
+    uint64_t slot_count;
+    uint64_t next_fill, next_work, next_take;
+    bool finished, failed;
+    struct err err;
+    int level;
+    pthread_t threads[THREADS_MAX];
+    int thread_count;
+};
+
+static struct slot *slot_of(struct pipeline *pipeline, uint64_t number)
+{
+    return &pipeline->slots[number % pipeline->slot_count];
+}
+
+/* --- workers -------------------------------------------------------------------------------- */
+
+static void work(struct codec *codec, struct piece *piece)
+{
+    static const uint8_t none[SLICE_HASH_SIZE];
+
+    piece->same = false;
+    piece->stored = 0;
+    piece->zero = slice_is_zero(piece->plain, piece->len);
+    memcpy(piece->hash, none, SLICE_HASH_SIZE);
+    if (piece->zero)
+        return;
+    slice_hash(piece->plain, piece->len, piece->hash);
+    piece->same = piece->has_old && memcmp(piece->hash, piece->old_hash, SLICE_HASH_SIZE) == 0;
+    if (!piece->same)
+        piece->stored = codec_encode(codec, piece->plain, piece->len, piece->frame);
+}
+
+static void *worker(void *arg)
+{
+    struct pipeline *pipeline = arg;
+    struct codec *codec = codec_new(pipeline->level);
+
+    pthread_mutex_lock(&pipeline->lock);
+    while (!pipeline->failed) {
+        struct slot *slot = slot_of(pipeline, pipeline->next_work);
+
+        if (pipeline->next_work == pipeline->next_fill || slot->state != SLOT_FILLED) {
+            if (pipeline->finished)
+                break;
+            pthread_cond_wait(&pipeline->filled, &pipeline->lock);
+            continue;
+        }
+        pipeline->next_work++;
+        if (!slot->piece.ends_file) {
+            slot->state = SLOT_WORKING;
+            pthread_mutex_unlock(&pipeline->lock);
+            work(codec, &slot->piece);
+            pthread_mutex_lock(&pipeline->lock);
+        }
+        slot->state = SLOT_READY;
+        pthread_cond_signal(&pipeline->ready);
+    }
+    pthread_mutex_unlock(&pipeline->lock);
+    codec_free(codec);
+    return NULL;
+}
+
+int pipeline_new(int threads, int level, struct pipeline **out, struct err *err)
+{
+    struct pipeline *pipeline = xcalloc(1, sizeof(*pipeline));
+
+    OGEL_CHECK(threads > 0 && threads <= THREADS_MAX);
+    pthread_mutex_init(&pipeline->lock, NULL);
+    pthread_cond_init(&pipeline->freed, NULL);
+    pthread_cond_init(&pipeline->filled, NULL);
+    pthread_cond_init(&pipeline->ready, NULL);
+    pipeline->level = level;
+    pipeline->slot_count = (uint64_t)threads * PIECES_PER_THREAD;
+    pipeline->slots = xcalloc(pipeline->slot_count, sizeof(pipeline->slots[0]));
+    for (uint64_t i = 0; i < pipeline->slot_count; i++) {
+        pipeline->slots[i].piece.plain = xmalloc(SLICE_SIZE);
+        pipeline->slots[i].piece.frame = xmalloc(FRAME_MAX);
+    }
+    for (; pipeline->thread_count < threads; pipeline->thread_count++) {
+        int errnum = pthread_create(&pipeline->threads[pipeline->thread_count], NULL, worker,
+                                    pipeline);
+
+        if (errnum != 0) {
+            err_set_errno(err, errnum, "cannot start a thread");
+            pipeline_free(pipeline, NULL);
+            return -1;
+        }
+    }
+    *out = pipeline;
+    return 0;
+}
+
+/* --- who fills ------------------------------------------------------------------------------ */
+
+struct piece *pipeline_take(struct pipeline *pipeline)
+{
+    struct slot *slot;
+
+    pthread_mutex_lock(&pipeline->lock);
+    slot = slot_of(pipeline, pipeline->next_fill);
+    while (slot->state != SLOT_FREE && !pipeline->failed)
+        pthread_cond_wait(&pipeline->freed, &pipeline->lock);
+    if (pipeline->failed)
+        slot = NULL;
+    else
+        slot->state = SLOT_FILLING;
+    pthread_mutex_unlock(&pipeline->lock);
+    if (slot == NULL)
+        return NULL;
+    slot->piece.file = NULL;
+    slot->piece.index = 0;
+    slot->piece.ends_file = slot->piece.has_old = false;
+    slot->piece.len = 0;
+    return &slot->piece;
+}
+
+void pipeline_give(struct pipeline *pipeline, struct piece *piece)
+{
+    struct slot *slot = (struct slot *)piece;
+
+    pthread_mutex_lock(&pipeline->lock);
+    slot->state = SLOT_FILLED;
+    pipeline->next_fill++;
+    pthread_cond_signal(&pipeline->filled);
+    pthread_mutex_unlock(&pipeline->lock);
+}
+
+void pipeline_finish(struct pipeline *pipeline)
+{
+    pthread_mutex_lock(&pipeline->lock);
+    pipeline->finished = true;
+    pthread_cond_broadcast(&pipeline->filled);
+    pthread_cond_broadcast(&pipeline->ready);
+    pthread_mutex_unlock(&pipeline->lock);
+}
+
+/* --- who takes ------------------------------------------------------------------------------ */
+
+struct piece *pipeline_next(struct pipeline *pipeline)
+{
+    struct slot *slot = NULL;
+
+    pthread_mutex_lock(&pipeline->lock);
+    while (!pipeline->failed) {
+        struct slot *next = slot_of(pipeline, pipeline->next_take);
+
+        if (pipeline->next_take < pipeline->next_fill && next->state == SLOT_READY) {
+            slot = next;
+            slot->state = SLOT_TAKEN;
+            pipeline->next_take++;
+            break;
+        }
+        if (pipeline->finished && pipeline->next_take == pipeline->next_fill)
+            break;
+        pthread_cond_wait(&pipeline->ready, &pipeline->lock);
+    }
+    pthread_mutex_unlock(&pipeline->lock);
+    return slot != NULL ? &slot->piece : NULL;
+}
+
+void pipeline_release(struct pipeline *pipeline, struct piece *piece)
+{
+    pthread_mutex_lock(&pipeline->lock);
+    ((struct slot *)piece)->state = SLOT_FREE;
+    pthread_cond_signal(&pipeline->freed);
+    pthread_mutex_unlock(&pipeline->lock);
+}
+
+/* --- the end -------------------------------------------------------------------------------- */
+
+void pipeline_fail(struct pipeline *pipeline, const struct err *err)
+{
+    pthread_mutex_lock(&pipeline->lock);
+    if (!pipeline->failed)
+        pipeline->err = *err;
+    pipeline->failed = true;
+    pthread_cond_broadcast(&pipeline->freed);
+    pthread_cond_broadcast(&pipeline->filled);
+    pthread_cond_broadcast(&pipeline->ready);
+    pthread_mutex_unlock(&pipeline->lock);
+}
+
+bool pipeline_failed(struct pipeline *pipeline, struct err *err)
+{
+    bool failed;
+
+    pthread_mutex_lock(&pipeline->lock);
+    failed = pipeline->failed;
+    if (failed && err != NULL)
+        *err = pipeline->err;
+    pthread_mutex_unlock(&pipeline->lock);
+    return failed;
+}
+
+void pipeline_free(struct pipeline *pipeline, pipeline_drop_fn *drop)
+{
+    const struct err ended = {.code = ERR_INTERNAL, .text = "the pipeline was ended"};
+
+    if (pipeline == NULL)
+        return;
+    pipeline_fail(pipeline, &ended);
+    for (int i = 0; i < pipeline->thread_count; i++)
+        pthread_join(pipeline->threads[i], NULL);
+    for (uint64_t i = 0; i < pipeline->slot_count; i++) {
+        struct slot *slot = &pipeline->slots[i];
+
+        if (drop != NULL && slot->piece.ends_file &&
+            (slot->state == SLOT_FILLED || slot->state == SLOT_READY))
+            drop(slot->piece.file);
+        free(slot->piece.plain);
+        free(slot->piece.frame);
+    }
+    free(pipeline->slots);
+    pthread_mutex_destroy(&pipeline->lock);
+    pthread_cond_destroy(&pipeline->freed);
+    pthread_cond_destroy(&pipeline->filled);
+    pthread_cond_destroy(&pipeline->ready);
+    free(pipeline);
+}

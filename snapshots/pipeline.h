@@ -1,0 +1,60 @@
+/*
+ * Slices on their way into the store: one thread fills pieces, workers hash and compress them, one
+ * thread takes them in the order in which they were filled. A fixed number of pieces goes round, so
+ * that whoever is fast waits for whoever is slow.
+ */
+#ifndef OGEL_SNAPSHOTS_PIPELINE_H
+#define OGEL_SNAPSHOTS_PIPELINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "snapshots/pack.h"
+
+/* One slice, or the end of a file. */
+struct piece {
+    /* set by who fills it */
+    void *file;     /* whose it is; not looked at here */
+    uint64_t index; /* of the slice in it */
+    bool ends_file; /* no slice: nothing below counts */
+    size_t len;
+    char *plain;                       /* SLICE_SIZE bytes */
+    bool has_old;                      /* what it was in the parent is known: */
+    uint8_t old_hash[SLICE_HASH_SIZE]; /* its hash; all zero for a zero slice */
+    /* set by a worker */
+    bool zero; /* nothing but zeroes: not stored */
+    bool same; /* as in the parent: not stored again */
+    uint8_t hash[SLICE_HASH_SIZE];
+    size_t stored;
+    char *frame; /* FRAME_MAX bytes */
+};
+
+struct pipeline;
+
+/* Starts THREADS workers that compress with LEVEL. */
+OGEL_MUST_CHECK int pipeline_new(int threads, int level, struct pipeline **pipeline,
+                                 struct err *err);
+
+/* For the one who fills: an empty piece, as soon as there is one; NULL once the pipeline failed. */
+struct piece *pipeline_take(struct pipeline *pipeline);
+void pipeline_give(struct pipeline *pipeline, struct piece *piece);
+void pipeline_finish(struct pipeline *pipeline); /* no more will come */
+
+/* For the one who takes: the next piece, when it is ready; NULL at the end, or once the pipeline
+ * failed. */
+struct piece *pipeline_next(struct pipeline *pipeline);
+void pipeline_release(struct pipeline *pipeline, struct piece *piece);
+
+/* Wakes everybody: from now on nothing is given out. The first error counts. */
+void pipeline_fail(struct pipeline *pipeline, const struct err *err);
+/* True if it failed; *ERR (NULL allowed) is what it was told then. */
+bool pipeline_failed(struct pipeline *pipeline, struct err *err);
+
+/* Ends the workers, and calls DROP (NULL: nobody) for each end of a file that nobody took: its file
+ * would be lost. NULL is allowed. */
+typedef void pipeline_drop_fn(void *file);
+void pipeline_free(struct pipeline *pipeline, pipeline_drop_fn *drop);
+
+#endif

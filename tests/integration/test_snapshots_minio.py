@@ -1,0 +1,141 @@
+"""Snapshots of a real server into a real MinIO, where there is one (build-aux/minio --build makes one)."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import harness
+import procs
+import s3proxy
+from harness import deadline, wait
+from test_snapshots import Place, Writers, contents, lsn
+
+BUCKET = "snapshots"
+MINIO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "build-aux", "minio")
+
+
+class Minio:
+    """On loopback, with credentials and a data directory of its own."""
+
+    def __init__(self, root):
+        found = subprocess.run([MINIO], capture_output=True, text=True)
+        if found.returncode:
+            raise harness.Skip("there is no minio (build-aux/minio --build)")
+        self.root, self.port = root, procs.free_port()
+        self.access, self.secret = "ogel-test", os.urandom(16).hex()
+        self.data = procs.make_dir(f"{root}/minio")
+        procs.make_dir(f"{self.data}/{BUCKET}")     # a bucket is a directory there
+        program = shutil.copy(found.stdout.strip(), root)
+        self.process = procs.Process(
+            "minio", [program, "server", self.data, "--address", f"127.0.0.1:{self.port}", "--console-address",
+                      f"127.0.0.1:{procs.free_port()}", "--quiet"], f"{root}/minio.log",
+            env=procs.clean_env(MINIO_ROOT_USER=self.access, MINIO_ROOT_PASSWORD=self.secret, HOME=root,
+                                MINIO_UPDATE="off"))
+
+    def start(self):
+        self.process.start()
+
+        def live():
+            with contextlib.suppress(urllib.error.URLError, ConnectionError):
+                url = f"http://127.0.0.1:{self.port}/minio/health/ready"
+                return urllib.request.urlopen(url, timeout=2).status == 200
+            return False
+        wait(live, 30, "minio answers")
+        return self
+
+    def stop(self):
+        self.process.kill()
+
+
+class MinioPlace(Place):
+    """A place whose store is a bucket."""
+
+    def __enter__(self):
+        super().__enter__()
+        try:
+            self.minio = Minio(self.root).start()
+        except BaseException:
+            super().__exit__()
+            raise
+        self.store = f"s3+http://127.0.0.1:{self.minio.port}/{BUCKET}/main"
+        self.credentials = procs.write_file(f"{self.root}/credentials", f"{self.minio.access}:{self.minio.secret}\n")
+        return self
+
+    def __exit__(self, *_):
+        self.minio.stop()
+        super().__exit__()
+
+    def ctl(self, *argv, expect=0):
+        return super().ctl(*argv, "--store-credentials", self.credentials, expect=expect)
+
+
+def test_minio__snapshots_under_load__are_incremental_and_come_back():
+    with MinioPlace() as place:
+        source = place.server("source").copy().start()
+        with Writers(source) as writers:
+            first = place.create(source)
+            second = place.create(source)
+        assert second["parent"] == first["id"] and second["stored_bytes"] < first["stored_bytes"] / 2
+        assert [s["id"] for s in place.list()] == [first["id"], second["id"]]
+        place.ctl("verify", first["id"])
+        restored = place.restore(second["id"], "restored")
+        must = {(w, s) for w, s, at in writers.acknowledged if at <= lsn(second["stop_lsn"])}
+        assert not must - set(restored.sql("SELECT writer, sequence FROM written"))
+        assert contents(restored) == contents(source)
+
+
+def test_minio__killed_in_the_middle_and_started_again__is_waited_for():
+    with MinioPlace() as place:
+        source = place.server("source").copy().start()
+        came_back = []
+
+        def kill_and_start():
+            wait(lambda: source.value("SELECT count(*) FROM pg_stat_progress_basebackup WHERE"
+                                      " backup_streamed > 4000000"), 20, "the backup is under way")
+            place.minio.stop()
+            time.sleep(2)       # how long it is away: the fault itself
+            place.minio.start()
+            came_back.append(True)
+        killer = threading.Thread(target=kill_and_start)
+        killer.start()
+        done = place.ctl("create", "--conninfo", source.conninfo, "-o", "json", "--max-rate", "16MB")
+        killer.join()
+        assert came_back
+        taken = json.loads(done.stdout)
+        place.ctl("verify", taken["id"])
+        assert contents(place.restore(taken["id"], "restored")) == contents(source)
+
+
+@deadline(180)
+def test_minio__behind_a_proxy_that_fails_every_third_request__loses_nothing():
+    with MinioPlace() as place, s3proxy.Proxy("127.0.0.1", place.minio.port) as proxy:
+        source = place.server("source").copy().start()
+        straight, faulty = place.store, place.store.replace(str(place.minio.port), str(proxy.port))
+        place.store = faulty
+        taken = place.create(source)
+        again = place.create(source)
+        place.ctl("verify", taken["id"])
+        restored = place.restore(again["id"], "restored")
+        assert contents(restored) == contents(source)
+        assert set(proxy.done) == set(s3proxy.FAULTS), proxy.done
+        place.store = straight
+        assert [s["id"] for s in place.list()] == [taken["id"], again["id"]]
+        place.ctl("verify", again["id"])
+
+
+def test_minio__wrong_credentials_and_missing_bucket__are_named():
+    with MinioPlace() as place:
+        source = place.server("source").copy().start()
+        procs.write_file(place.credentials, f"{place.minio.access}:wrong\n")
+        done = place.ctl("create", "--conninfo", source.conninfo, expect=8)
+        assert "secret key" in done.stderr and "wrong" not in done.stderr, done.stderr
+        procs.write_file(place.credentials, f"{place.minio.access}:{place.minio.secret}\n")
+        place.store = place.store.replace(BUCKET, "nobodys")
+        done = place.ctl("create", "--conninfo", source.conninfo, expect=1)
+        assert "bucket" in done.stderr and place.minio.secret not in done.stderr, done.stderr
