@@ -40,6 +40,8 @@ libogagent_a_SOURCES += \
 	agent/peers.c \
 	agent/recall.c \
 	agent/report.c \
+	agent/retry.c \
+	agent/retry.h \
 	agent/roles.c \
 	agent/sampler.c \
 	agent/sampler.h \
@@ -57,6 +59,8 @@ libogagent_a_SOURCES += \
 libogagent_a_SOURCES += \
 	agent/command.c \
 	agent/command.h \
+	agent/conftext.c \
+	agent/conftext.h \
 	agent/memory.c \
 	agent/memory.h \
 	agent/pgconf.c \
@@ -79,11 +83,12 @@ tests_unit_test_pgdata_LDADD = libogagent.a $(LDADD)
 tests_unit_test_proc_LDADD = libogagent.a $(LDADD)
 
 unit_tests += tests/unit/test_agent_parts tests/unit/test_durable tests/unit/test_events \
-	tests/unit/test_health
+	tests/unit/test_health tests/unit/test_retry
 tests_unit_test_agent_parts_LDADD = libogagent.a $(LDADD)
 tests_unit_test_durable_LDADD = libogagent.a $(LDADD)
 tests_unit_test_events_LDADD = libogagent.a $(LDADD)
 tests_unit_test_health_LDADD = libogagent.a $(LDADD)
+tests_unit_test_retry_LDADD = libogagent.a $(LDADD)
 
 # Against real servers, as an unprivileged user: run by ./runtests, not by `make check`.
 if HAVE_CMOCKA

@@ -15,10 +15,7 @@
 #include "protocol/order.h"
 
 enum {
-    RETRY_FIRST_MS = 10,
-    RETRY_MAX_MS = 1000,
-    RETRY_POSITION_MAX_MS = 50,
-    REPEAT_FREE = 3, /* the same step may succeed so often in a row without a pause */
+    TURN_MS = 1000, /* one at least in so long */
     PEER_FRESH_MS = 2500,
     LOOK_RETRY_MS = 500,
     SETTLE_MS = 300, /* after a promotion */
@@ -143,28 +140,15 @@ void step_run_free(struct step_run *run)
 /* --- after a step
  * ------------------------------------------------------------------------------------- */
 
-/* The same step again and again: a failed one waits longer each time; one that succeeds and is
- * asked for all the same is slowed down. */
 static void note_retry(struct agent *agent, const struct step_run *run)
 {
-    struct retry *retry = &agent->retry;
-    bool same = retry->kind == run->step.kind && retry->reason == run->step.reason;
-    int64_t max = run->step.kind == STEP_READ_POSITION ? RETRY_POSITION_MAX_MS : RETRY_MAX_MS;
-    int64_t pause = 0;
+    bool failed = run->rc < 0;
 
-    retry->count = same ? retry->count + 1 : 1;
-    retry->kind = run->step.kind;
-    retry->reason = run->step.reason;
-    retry->failed = run->rc < 0;
-    if (retry->failed || retry->count > REPEAT_FREE) {
-        pause = (int64_t)RETRY_FIRST_MS << (retry->count < 8 ? retry->count : 8);
-        pause = pause < max ? pause : max;
-    }
-    retry->not_before_ms = clock_boot_ms() + pause;
-    if (!retry->failed)
-        agent->step_error[0] = '\0';
-    else
+    retry_note(&agent->retry, &run->step, run->durable.promise.generation, failed, clock_boot_ms());
+    if (failed)
         snprintf(agent->step_error, sizeof agent->step_error, "%.159s", run->err.text);
+    else if (agent->retry.failing.count == 0)
+        agent->step_error[0] = '\0';
 }
 
 static void note_event(struct agent *agent, const struct step_run *run, bool repeated)
@@ -197,9 +181,8 @@ static void note_event(struct agent *agent, const struct step_run *run, bool rep
 
 static void finish(struct agent *agent, struct step_run *run)
 {
-    bool repeated = agent->retry.kind == run->step.kind &&
-                    agent->retry.reason == run->step.reason &&
-                    agent->retry.failed == (run->rc < 0) && agent->retry.count > 0;
+    bool repeated = retry_is_known(&agent->retry, &run->step, run->durable.promise.generation,
+                                   run->rc < 0);
 
     step_applied(agent, run);
     note_event(agent, run, repeated && run->step.kind != STEP_PERSIST);
@@ -322,15 +305,12 @@ static bool may_wait(const struct step *step)
 /* A step that is not to be run yet: how long to wait for it; 0: it may run. */
 static int64_t held_back(const struct agent *agent, const struct step *step)
 {
-    const struct retry *retry = &agent->retry;
-
     if (may_wait(step) && agent->durable.birth_ended &&
         agent->in.now_ms < agent->promoted_ms + SETTLE_MS)
         return agent->promoted_ms + SETTLE_MS - agent->in.now_ms;
-    if (step->kind == STEP_NONE || step->kind != retry->kind || step->reason != retry->reason ||
-        retry->not_before_ms <= agent->in.now_ms)
+    if (step->kind == STEP_NONE)
         return 0;
-    return retry->not_before_ms - agent->in.now_ms;
+    return retry_wait_ms(&agent->retry, step, agent->durable.promise.generation, agent->in.now_ms);
 }
 
 /* While a step is under way only what cannot wait is done: stopping and killing. */
@@ -351,18 +331,20 @@ static int64_t turn_once(struct agent *agent, bool *again)
     *again = false;
     gather(agent);
     reconcile(&agent->in, step);
+    if (step->kind == STEP_NONE && retry_rest(&agent->retry))
+        agent->step_error[0] = '\0';
     held = held_back(agent, step);
     if (held > 0)
         return held;
     if (may_dispatch(agent, step))
         *again = dispatch(agent, step);
-    return step->kind == STEP_NONE && step->wake_ms > 0 ? step->wake_ms : RETRY_MAX_MS;
+    return step->kind == STEP_NONE && step->wake_ms > 0 ? step->wake_ms : TURN_MS;
 }
 
 static void turn(void *arg)
 {
     struct agent *agent = arg;
-    int64_t wake_ms = RETRY_MAX_MS, report_ms;
+    int64_t wake_ms = TURN_MS, report_ms;
     bool again = true;
 
     agent->turn_posted = false;

@@ -19,6 +19,7 @@
 #include "agent/events.h"
 #include "agent/options.h"
 #include "agent/reconcile.h"
+#include "agent/retry.h"
 #include "agent/sampler.h"
 #include "agent/steps.h"
 #include "base/err.h"
@@ -33,15 +34,6 @@ struct loop_watch;
 struct peers;
 struct resolver;
 struct worker;
-
-/* A step that failed, or changed nothing, is not run again before its time. */
-struct retry {
-    enum step_kind kind;
-    enum agent_reason reason;
-    int64_t not_before_ms;
-    uint32_t count;
-    bool failed;
-};
 
 struct agent {
     struct agent_config config;

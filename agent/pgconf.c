@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,14 +14,16 @@
 #include <unistd.h>
 
 #include "agent/command.h"
+#include "agent/conftext.h"
 #include "agent/pgdata.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/units.h"
 
 enum {
-    FILE_MAX = 1024 * 1024,
     PASSFILE_BYTES = 512, /* a sector: written whole or not at all */
+    OTHER_NODES = 2,
+    ROLE_RULES_BYTES = 256, /* what a leader has for each of them, and a follower has not */
     DEFAULT_TIMEOUT_MS = 5000,
     CLUSTER_NAME_MAX = 32, /* keeps titles short: see proc.c */
     ALLOW_ALTER_SYSTEM_SINCE = 17,
@@ -30,164 +31,6 @@ enum {
 
 #define CONF_DIR  "conf"
 #define CHECK_DIR "check"
-
-/* A text that is being written. The first error sticks. */
-struct text {
-    FILE *out;
-    char *data;
-    size_t size;
-    bool failed;
-    struct err *err;
-};
-
-static void text_open(struct text *text, struct err *err)
-{
-    *text = (struct text){.err = err};
-    text->out = open_memstream(&text->data, &text->size);
-    OGEL_CHECK(text->out != NULL);
-}
-
-static bool is_one_line(const char *value)
-{
-    for (; *value != '\0'; value++)
-        if ((unsigned char)*value < ' ' && *value != '\t')
-            return false;
-    return true;
-}
-
-/* name = 'value', with quote and backslash doubled: both mean something inside the quotes. */
-static void put_setting(struct text *text, const char *name, const char *value)
-{
-    if (!is_one_line(value)) {
-        if (!text->failed)
-            err_set(text->err, ERR_INVALID, "the value of %s has a line break", name);
-        text->failed = true;
-        return;
-    }
-    fprintf(text->out, "%s = '", name);
-    for (; *value != '\0'; value++) {
-        if (*value == '\'' || *value == '\\')
-            fputc(*value, text->out);
-        fputc(*value, text->out);
-    }
-    fputs("'\n", text->out);
-}
-
-static void OGEL_PRINTF(3, 4)
-    put_setting_format(struct text *text, const char *name, const char *fmt, ...)
-{
-    char *value = NULL;
-    va_list args;
-    va_start(args, fmt);
-    OGEL_CHECK(vasprintf(&value, fmt, args) >= 0);
-    va_end(args);
-    put_setting(text, name, value);
-    free(value);
-}
-
-static void put_size(struct text *text, const char *name, uint64_t bytes)
-{
-    char value[UNITS_TEXT_SIZE];
-    put_setting(text, name, units_format_size((int64_t)bytes, value));
-}
-
-/* How a file is replaced. */
-enum store {
-    STORE_DURABLE,  /* atomically, and on disk when it returns */
-    STORE_VOLATILE, /* atomically; a crash of the machine may bring the old one back */
-    STORE_IN_PLACE, /* on disk when it returns; of a fixed size, so that no metadata has to be
-                       written, which takes ten times as long */
-};
-
-static bool write_whole(int fd, const struct text *text)
-{
-    ssize_t n = pwrite(fd, text->data, text->size, 0);
-
-    if (n >= 0 && (size_t)n != text->size)
-        errno = ENOSPC;
-    return n == (ssize_t)text->size;
-}
-
-/* On a full disk: into the block that the old content has. A server that reads it in this very
- * moment keeps its settings and is told to read it again right after. */
-static int replace_inside(const char *path, const struct text *text)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-    int rc = 0;
-
-    if (fd < 0 || !write_whole(fd, text) || ftruncate(fd, (off_t)text->size) != 0)
-        rc = err_set_errno(text->err, errno, "cannot write %s", path);
-    if (fd >= 0)
-        close(fd);
-    return rc;
-}
-
-static int replace_volatile(const char *path, const struct text *text)
-{
-    char *tmp = xasprintf("%s.tmp", path);
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    int rc = 0;
-
-    if (fd < 0 || !write_whole(fd, text) || rename(tmp, path) != 0) {
-        bool full = errno == ENOSPC || errno == EDQUOT;
-
-        rc = err_set_errno(text->err, errno, "cannot write %s", tmp);
-        unlink(tmp);
-        if (full)
-            rc = replace_inside(path, text);
-    }
-    if (fd >= 0)
-        close(fd);
-    free(tmp);
-    return rc;
-}
-
-/* False where there is no file of that very size. */
-static bool overwrite(const char *path, const struct text *text)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-    struct stat st;
-    bool done = fd >= 0 && fstat(fd, &st) == 0 && st.st_size == (off_t)text->size &&
-                write_whole(fd, text) && fdatasync(fd) == 0;
-
-    if (fd >= 0)
-        close(fd);
-    return done;
-}
-
-static int store(const struct text *text, const char *path, enum store how)
-{
-    if (how == STORE_VOLATILE)
-        return replace_volatile(path, text);
-    if (how == STORE_IN_PLACE && overwrite(path, text))
-        return 0;
-    return file_write_atomic(path, text->data, text->size, 0600, text->err);
-}
-
-/* Writes PATH where its content differs. */
-static int text_store(struct text *text, const char *path, enum store how, unsigned flag,
-                      unsigned *changed)
-{
-    char *old = NULL;
-    size_t old_size = 0;
-    int rc = -1;
-
-    OGEL_CHECK(fclose(text->out) == 0);
-    if (text->failed)
-        goto out;
-    bool same = file_read(path, FILE_MAX, &old, &old_size, NULL) == 0 && old_size == text->size &&
-                memcmp(old, text->data, old_size) == 0;
-    if (!same) {
-        if (store(text, path, how) != 0)
-            goto out;
-        *changed |= flag;
-    }
-    rc = 0;
-out:
-    free(old);
-    free(text->data);
-    return rc;
-}
 
 /* --- paths ---------------------------------------------------------------------------------------
  */
@@ -219,7 +62,7 @@ uint64_t pgconf_wal_keep_mib(uint64_t disk_total_bytes)
     return mib < 64 ? 64 : mib > 8192 ? 8192 : mib;
 }
 
-static void put_defaults(struct text *text, const struct pgconf *conf)
+static void put_defaults(struct conftext *text, const struct pgconf *conf)
 {
     static const struct pgconf_setting plain[] = {
         {"wal_level", "replica"},
@@ -249,19 +92,19 @@ static void put_defaults(struct text *text, const struct pgconf *conf)
     uint64_t keep_mib = pgconf_wal_keep_mib(conf->disk_total_bytes);
     fputs("# Defaults; the cluster's settings override them.\n", text->out);
     for (size_t i = 0; i < OGEL_ARRAY_LEN(plain); i++)
-        put_setting(text, plain[i].name, plain[i].value);
-    put_setting_format(text, "wal_keep_size", "%" PRIu64 "MB", keep_mib);
+        conftext_put(text, plain[i].name, plain[i].value);
+    conftext_put_format(text, "wal_keep_size", "%" PRIu64 "MB", keep_mib);
     /* No slot, whoever makes it, may fill the disk. */
-    put_setting_format(text, "max_slot_wal_keep_size", "%" PRIu64 "MB", keep_mib * 2);
+    conftext_put_format(text, "max_slot_wal_keep_size", "%" PRIu64 "MB", keep_mib * 2);
     /* What a crashed server must replay before it is back. */
-    put_setting_format(text, "max_wal_size", "%" PRIu64 "MB", keep_mib < 1024 ? keep_mib : 1024);
-    put_size(text, "shared_buffers", conf->memory.shared_buffers_bytes);
-    put_size(text, "effective_cache_size", conf->memory.effective_cache_size_bytes);
-    put_size(text, "maintenance_work_mem", conf->memory.maintenance_work_mem_bytes);
-    put_size(text, "work_mem", conf->memory.work_mem_bytes);
+    conftext_put_format(text, "max_wal_size", "%" PRIu64 "MB", keep_mib < 1024 ? keep_mib : 1024);
+    conftext_put_size(text, "shared_buffers", conf->memory.shared_buffers_bytes);
+    conftext_put_size(text, "effective_cache_size", conf->memory.effective_cache_size_bytes);
+    conftext_put_size(text, "maintenance_work_mem", conf->memory.maintenance_work_mem_bytes);
+    conftext_put_size(text, "work_mem", conf->memory.work_mem_bytes);
 }
 
-static void put_required(struct text *text, const struct pgconf *conf, const char *dir)
+static void put_required(struct conftext *text, const struct pgconf *conf, const char *dir)
 {
     static const struct pgconf_setting plain[] = {
         {"unix_socket_permissions", "0700"},
@@ -292,36 +135,36 @@ static void put_required(struct text *text, const struct pgconf *conf, const cha
     char log_dir[PGCONF_PATH_SIZE];
     fputs("\n# What replication and the agent need.\n", text->out);
     for (size_t i = 0; i < OGEL_ARRAY_LEN(plain); i++)
-        put_setting(text, plain[i].name, plain[i].value);
-    put_setting(text, "data_directory", conf->datadir);
-    put_setting_format(text, "hba_file", "%s/pg_hba.conf", dir);
-    put_setting_format(text, "ident_file", "%s/pg_ident.conf", dir);
-    put_setting(text, "listen_addresses", conf->listen_addresses);
-    put_setting_format(text, "port", "%u", (unsigned)conf->port);
+        conftext_put(text, plain[i].name, plain[i].value);
+    conftext_put(text, "data_directory", conf->datadir);
+    conftext_put_format(text, "hba_file", "%s/pg_hba.conf", dir);
+    conftext_put_format(text, "ident_file", "%s/pg_ident.conf", dir);
+    conftext_put(text, "listen_addresses", conf->listen_addresses);
+    conftext_put_format(text, "port", "%u", (unsigned)conf->port);
     /* A list: double quotes keep blanks and commas. */
     const char *quote = strpbrk(conf->socket_dir, ", ") == NULL ? "" : "\"";
-    put_setting_format(text, "unix_socket_directories", "%s%s%s", quote, conf->socket_dir, quote);
-    put_setting(text, "cluster_name", conf->cluster_name);
-    put_setting_format(text, "wal_sender_timeout", "%dms", timeout_ms);
-    put_setting_format(text, "wal_receiver_timeout", "%dms", timeout_ms);
-    put_setting(text, "log_directory", pgconf_log_dir(conf->state_dir, log_dir));
+    conftext_put_format(text, "unix_socket_directories", "%s%s%s", quote, conf->socket_dir, quote);
+    conftext_put(text, "cluster_name", conf->cluster_name);
+    conftext_put_format(text, "wal_sender_timeout", "%dms", timeout_ms);
+    conftext_put_format(text, "wal_receiver_timeout", "%dms", timeout_ms);
+    conftext_put(text, "log_directory", pgconf_log_dir(conf->state_dir, log_dir));
     if (conf->pg_major >= ALLOW_ALTER_SYSTEM_SINCE)
-        put_setting(text, "allow_alter_system", "off");
+        conftext_put(text, "allow_alter_system", "off");
 }
 
 static int write_static(const struct pgconf *conf, const char *dir, unsigned *changed,
                         struct err *err)
 {
-    struct text text;
+    struct conftext text;
     char path[PATH_MAX];
-    text_open(&text, err);
+    conftext_open(&text, err);
     fputs("# Written by ogel-agent; changes are lost. Settings: ogelctl config set.\n", text.out);
     put_defaults(&text, conf);
     fputs("\ninclude 'users.conf'\n", text.out);
     put_required(&text, conf, dir);
     fputs("\ninclude 'ogel.conf'\n", text.out);
     snprintf(path, sizeof path, "%s/postgresql.conf", dir);
-    return text_store(&text, path, STORE_DURABLE, PGCONF_CHANGED_STATIC, changed);
+    return conftext_store(&text, path, CONFTEXT_DURABLE, PGCONF_CHANGED_STATIC, changed);
 }
 
 /* In force without at_least; the agent's default or PostgreSQL's own where the document has
@@ -338,44 +181,44 @@ static long need_set(const struct pgconf *conf, size_t need)
 }
 
 /* A standby that has less than its leader had does not start. */
-static void put_needs(struct text *text, const struct pgconf *conf)
+static void put_needs(struct conftext *text, const struct pgconf *conf)
 {
     for (size_t i = 0; conf->at_least != NULL && i < PGDATA_NEEDS; i++)
         if (need_set(conf, i) < (long)conf->at_least[i])
-            put_setting_format(text, pgdata_need_names[i], "%" PRIu32, conf->at_least[i]);
+            conftext_put_format(text, pgdata_need_names[i], "%" PRIu32, conf->at_least[i]);
 }
 
 static int write_users(const struct pgconf *conf, const char *dir, unsigned *changed,
                        struct err *err)
 {
-    struct text text;
+    struct conftext text;
     char path[PATH_MAX];
     const char *reason;
-    text_open(&text, err);
+    conftext_open(&text, err);
     fputs("# Written by ogel-agent: the settings of the cluster document.\n", text.out);
     for (size_t i = 0; i < conf->setting_count; i++)
         if (!pgconf_setting_refused(conf->settings[i].name, conf->settings[i].value, &reason))
-            put_setting(&text, conf->settings[i].name, conf->settings[i].value);
+            conftext_put(&text, conf->settings[i].name, conf->settings[i].value);
     put_needs(&text, conf);
     snprintf(path, sizeof path, "%s/users.conf", dir);
-    return text_store(&text, path, STORE_DURABLE, PGCONF_CHANGED_USERS, changed);
+    return conftext_store(&text, path, CONFTEXT_DURABLE, PGCONF_CHANGED_USERS, changed);
 }
 
 static int write_dynamic(const struct pgconf *conf, const char *dir, unsigned *changed,
                          struct err *err)
 {
-    struct text text;
+    struct conftext text;
     char path[PATH_MAX];
     char *conninfo = pgconf_primary_conninfo(conf);
-    text_open(&text, err);
+    conftext_open(&text, err);
     fputs("# Written by ogel-agent: what changes with the node's role.\n", text.out);
-    put_setting(&text, "primary_conninfo", conninfo);
-    put_setting(&text, "restore_command", "");
-    put_setting(&text, "synchronous_standby_names",
-                conf->sync_names == NULL ? PGCONF_NOBODY : conf->sync_names);
+    conftext_put(&text, "primary_conninfo", conninfo);
+    conftext_put(&text, "restore_command", "");
+    conftext_put(&text, "synchronous_standby_names",
+                 conf->sync_names == NULL ? PGCONF_NOBODY : conf->sync_names);
     snprintf(path, sizeof path, "%s/ogel.conf", dir);
     free(conninfo);
-    return text_store(&text, path, STORE_VOLATILE, PGCONF_CHANGED_DYNAMIC, changed);
+    return conftext_store(&text, path, CONFTEXT_VOLATILE, PGCONF_CHANGED_DYNAMIC, changed);
 }
 
 /* --- access rules
@@ -388,7 +231,7 @@ static bool role_is_plain(const char *role)
     return length > 0 && length < 64 && role[length] == '\0';
 }
 
-static void put_replication_rules(struct text *text, const struct pgconf *conf)
+static void put_replication_rules(struct conftext *text, const struct pgconf *conf)
 {
     static const char *const anywhere[] = {"all"};
     const char *const *from = conf->replication_from_count > 0 ? conf->replication_from : anywhere;
@@ -412,6 +255,14 @@ static void put_replication_rules(struct text *text, const struct pgconf *conf)
                 conf->replication_roles[i], conf->replication_roles[i]);
 }
 
+/* What the file grows by when this node is granted fits into the blocks that it has. */
+static void put_room(struct conftext *text, const struct pgconf *conf)
+{
+    size_t roles = conf->replication_role_count;
+
+    conftext_pad(text, roles < OTHER_NODES ? (OTHER_NODES - roles) * ROLE_RULES_BYTES : 0);
+}
+
 static int check_access(const struct pgconf *conf, struct err *err)
 {
     const char *const roles[] = {conf->superuser, conf->monitor_role, conf->rewind_role,
@@ -432,7 +283,7 @@ static int check_access(const struct pgconf *conf, struct err *err)
             return err_set(err, ERR_INVALID, "replication from \"%s\": %s",
                            conf->replication_from[i], reason);
     }
-    if (conf->os_user == NULL || conf->os_user[0] == '/' || !is_one_line(conf->os_user) ||
+    if (conf->os_user == NULL || conf->os_user[0] == '/' || !conftext_is_one_line(conf->os_user) ||
         strpbrk(conf->os_user, "\" ") != NULL)
         return err_set(err, ERR_INVALID, "the operating system's user name cannot be written");
     return 0;
@@ -441,14 +292,14 @@ static int check_access(const struct pgconf *conf, struct err *err)
 static int write_access(const struct pgconf *conf, const char *dir, unsigned *changed,
                         struct err *err)
 {
-    struct text text;
+    struct conftext text;
     char path[PATH_MAX];
     const char *reason;
     const char *const ours[] = {conf->superuser, conf->monitor_role, conf->rewind_role};
 
     if (check_access(conf, err) != 0)
         return -1;
-    text_open(&text, err);
+    conftext_open(&text, err);
     fputs("# Written by ogel-agent; changes are lost. Rules: the cluster document's hba.\n",
           text.out);
     put_replication_rules(&text, conf);
@@ -467,14 +318,15 @@ static int write_access(const struct pgconf *conf, const char *dir, unsigned *ch
     for (size_t i = 0; i < conf->hba_count; i++)
         if (!pgconf_hba_refused(conf->hba[i], &reason))
             fprintf(text.out, "%s\n", conf->hba[i]);
+    put_room(&text, conf);
     snprintf(path, sizeof path, "%s/pg_hba.conf", dir);
-    if (text_store(&text, path, STORE_DURABLE, PGCONF_CHANGED_ACCESS, changed) != 0)
+    if (conftext_store(&text, path, CONFTEXT_DURABLE, PGCONF_CHANGED_ACCESS, changed) != 0)
         return -1;
 
-    text_open(&text, err);
+    conftext_open(&text, err);
     fprintf(text.out, "ogel \"%s\" \"%s\"\n", conf->os_user, conf->superuser);
     snprintf(path, sizeof path, "%s/pg_ident.conf", dir);
-    return text_store(&text, path, STORE_DURABLE, PGCONF_CHANGED_ACCESS, changed);
+    return conftext_store(&text, path, CONFTEXT_DURABLE, PGCONF_CHANGED_ACCESS, changed);
 }
 
 /* --- writing
@@ -621,7 +473,7 @@ int pgconf_passfile_write(const char *state_dir, const char *user, const char *p
                           struct err *err)
 {
     char path[PGCONF_PATH_SIZE];
-    struct text text;
+    struct conftext text;
     struct stat st;
     unsigned changed = 0;
 
@@ -632,9 +484,9 @@ int pgconf_passfile_write(const char *state_dir, const char *user, const char *p
     /* libpq ignores a passfile that others may read. */
     if (stat(path, &st) == 0 && (st.st_mode & 077) != 0 && chmod(path, 0600) != 0)
         return err_set_errno(err, errno, "cannot make %s private", path);
-    text_open(&text, err);
+    conftext_open(&text, err);
     if (user != NULL) {
-        if (!is_one_line(user) || !is_one_line(password)) {
+        if (!conftext_is_one_line(user) || !conftext_is_one_line(password)) {
             err_set(err, ERR_INVALID, "a user name or password has a line break");
             text.failed = true;
         }
@@ -644,9 +496,8 @@ int pgconf_passfile_write(const char *state_dir, const char *user, const char *p
         put_passfile_field(text.out, password);
         fputc('\n', text.out);
     }
-    for (fflush(text.out); text.size < PASSFILE_BYTES; fflush(text.out))
-        fputc('\n', text.out);
-    return text_store(&text, path, STORE_IN_PLACE, 1, &changed);
+    conftext_fill(&text, PASSFILE_BYTES);
+    return conftext_store(&text, path, CONFTEXT_IN_PLACE, 1, &changed);
 }
 
 /* --- values
@@ -663,7 +514,7 @@ char *pgconf_sync_names(const char *const *names, size_t count)
     fputs("ANY 1 (", out);
     for (size_t i = 0; i < count; i++) {
         /* "*" would be anybody; quoting makes it a name like any other, but nobody has it. */
-        OGEL_CHECK(names[i][0] != '\0' && is_one_line(names[i]));
+        OGEL_CHECK(names[i][0] != '\0' && conftext_is_one_line(names[i]));
         size_t plain = strspn(names[i], "abcdefghijklmnopqrstuvwxyz0123456789_");
         bool quoted = names[i][plain] != '\0' || isdigit((unsigned char)names[i][0]);
         fputs(i > 0 ? ", " : "", out);

@@ -9,6 +9,7 @@ import signal
 import statistics
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "integration"))
 import harness  # noqa: E402
@@ -55,7 +56,30 @@ def cluster(root, **arguments):
         c.close()
 
 
+def _cpu():
+    """(busy, stolen, all) seconds of all cores since the machine started. Stolen: the host gave them to others."""
+    with open("/proc/stat") as f:
+        fields = [int(x) / os.sysconf("SC_CLK_TCK") for x in f.readline().split()[1:9]]
+    return sum(fields[:3]) + sum(fields[5:8]), fields[7], sum(fields)
+
+
+_began = _cpu()
+
+
+def wait_quiet(deadline_s=15, window_s=0.3, share=0.1):
+    """Until all cores together work for less than `share` of one: what a run left behind (checkpoints, a clone, the
+    end of a rewind) is not the next one's cost. Other work on the machine may never let it be quiet."""
+    end, calm = time.monotonic() + deadline_s, 0
+    while calm < 2 and time.monotonic() < end:
+        before = _cpu()[0]
+        time.sleep(window_s)
+        calm = calm + 1 if (_cpu()[0] - before) / window_s < share else 0
+
+
 def report(args, result):
+    now = _cpu()
+    stolen = 100 * (now[1] - _began[1]) / max(now[2] - _began[2], 0.01)
+    result = {**result, "machine": {"cores": os.cpu_count(), "stolen_percent": round(stolen, 1)}}
     text = json.dumps(result, indent=1)
     if args.out:
         with open(args.out, "w") as f:

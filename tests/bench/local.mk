@@ -14,5 +14,5 @@ tests_bench_http_load_SOURCES = tests/bench/http_load.c
 tests_bench_http_load_LDADD =
 
 EXTRA_DIST += tests/bench/benchlib.py tests/bench/connect.py tests/bench/failover.py \
-	tests/bench/fakes.py tests/bench/floor.py tests/bench/idle.py tests/bench/scale.py \
+	tests/bench/fakes.py tests/bench/floor.py tests/bench/idle.py tests/bench/plot.py tests/bench/scale.py \
 	tests/bench/tps.py

@@ -175,7 +175,7 @@ def test_connect__whatever_was_asked_before__tells_what_is_so_now():
                         assert uri.startswith(f"postgresql://{name}@" if suffix else "postgresql://127."), uri
                         assert f"/d{name}" in uri or "database" not in suffix, uri
             agents.kill()
-            wait(lambda: cluster(o)["writable"] and cluster(o)["leader"] != leader, 5, "another leads")
+            wait(lambda: (lambda now: now["writable"] and now["leader"] != leader)(cluster(o)), 5, "another leads")
             assert ask("intent=write")["node"] == cluster(o)["leader"]
             wait(o.ready, 5, "two followers stream")
         lsn = ask("intent=read&max_lag=1GB")["lsn"]

@@ -5,6 +5,8 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -108,6 +110,80 @@ static void test_write__files__are_private(void **state)
     }
     assert_int_equal(stat(socket_dir, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0700);
+}
+
+static int open_on_a_full_disk(const char *path, int flags, mode_t mode)
+{
+    if ((flags & O_CREAT) == 0)
+        return open(path, flags, mode);
+    errno = ENOSPC;
+    return -1;
+}
+
+/* A follower that is granted admits the other nodes' receivers: its rules grow. Whatever else
+ * stands in the file, they must fit into its blocks. */
+static void test_write__rules_of_a_new_leader_on_a_full_disk__fit_where_a_followers_were(
+    void **state)
+{
+    static const char *const roles[] = {"ogel_abcdefghijklmnop_i4294967295",
+                                        "ogel_bcdefghijklmnopq_i4294967295"};
+    static const char *rules[64];
+    struct io_ops full = io_ops_system;
+
+    (void)state;
+    full.open = open_on_a_full_disk;
+    for (size_t count = 0; count <= OGEL_ARRAY_LEN(rules); count++) {
+        struct pgconf conf = conf_make();
+        struct err err = {0};
+        unsigned changed;
+        int rc;
+
+        if (count > 0)
+            rules[count - 1] = "host all all 10.77.100.100/32 scram-sha-256 # a rule of the user's";
+        conf.replication_group = "ogel_replication";
+        conf.hba = rules;
+        conf.hba_count = count;
+        written(&conf);
+        conf.replication_roles = roles;
+        conf.replication_role_count = 2;
+        io_ops = &full;
+        rc = pgconf_write(&conf, &changed, &err);
+        io_ops = &io_ops_system;
+        if (rc != 0)
+            fail_msg("%zu rules: %s", count, err.text);
+        assert_true(
+            has("pg_hba.conf", "host replication \"ogel_bcdefghijklmnopq_i4294967295\" all"));
+        if (count > 0)
+            assert_true(has("pg_hba.conf", rules[0]));
+    }
+}
+
+static void test_write__more_than_the_blocks_hold_on_a_full_disk__is_refused_and_changes_nothing(
+    void **state)
+{
+    static const char *rules[200];
+    struct io_ops full = io_ops_system;
+    struct pgconf conf = conf_make();
+    struct err err = {0};
+    unsigned changed;
+    char *before, *after;
+
+    (void)state;
+    written(&conf);
+    before = content("pg_hba.conf");
+    for (size_t i = 0; i < OGEL_ARRAY_LEN(rules); i++)
+        rules[i] = "host all all 10.77.100.100/32 scram-sha-256 # a rule of the user's";
+    conf.hba = rules;
+    conf.hba_count = OGEL_ARRAY_LEN(rules);
+    full.open = open_on_a_full_disk;
+    io_ops = &full;
+    assert_int_equal(pgconf_write(&conf, &changed, &err), -1);
+    io_ops = &io_ops_system;
+    assert_int_equal(err.code, ERR_NO_SPACE);
+    after = content("pg_hba.conf");
+    assert_string_equal(before, after);
+    free(before);
+    free(after);
 }
 
 static void test_write__without_upstream_and_names__fences(void **state)
@@ -594,6 +670,9 @@ int main(void)
         IN_DIRECTORY(test_write__again_without_a_change__writes_nothing),
         IN_DIRECTORY(test_write__each_part__is_named_when_it_changes),
         IN_DIRECTORY(test_write__files__are_private),
+        IN_DIRECTORY(test_write__rules_of_a_new_leader_on_a_full_disk__fit_where_a_followers_were),
+        IN_DIRECTORY(
+            test_write__more_than_the_blocks_hold_on_a_full_disk__is_refused_and_changes_nothing),
         IN_DIRECTORY(test_write__without_upstream_and_names__fences),
         IN_DIRECTORY(test_write__order__lets_users_override_defaults_and_ours_override_users),
         IN_DIRECTORY(test_write__standby_that_needs_more__gets_that_and_no_less),
