@@ -37,6 +37,8 @@ RECOVERY_S = 60             # until three nodes stream again, by themselves
 ACKS_BETWEEN = 200          # acknowledged commits between one fault and the next
 FAULTS_A_MINUTE = 8         # at least; five minutes are forty
 MIXED_SHARE = 0.8           # of what follows once each kind was there alone
+OFTEN = {"cut-both-ways": 3, "cut-one-way": 3}      # there are many pairs
+CHECK_EVERY = 25            # faults, after which all that was acknowledged so far is looked for
 FIRST = "bootstrap-restart"
 OVERTIME = 2                # a slow machine gets so many times the minutes to reach its counts
 
@@ -48,7 +50,7 @@ class Plan:
         self.random = random.Random(seed)
         self.bags = {}
         self.alone = [k for k in KINDS if k != FIRST and (not only or k in only)]
-        self.mixable = [k for k in self.alone if not KINDS[k].alone]
+        self.mixable = [k for k in self.alone if not KINDS[k].alone for _ in range(OFTEN.get(k, 1))]
 
     def draw(self, name, choices):
         """From a list each once in a random order, again and again; from a pair a number between."""
@@ -110,6 +112,7 @@ class Run:
         self.passed = self.failed = 0
         self.count = collections.Counter()                  # (kind, mixed): faults
         self.gaps = collections.defaultdict(list)           # (kind, mixed): ms
+        self.between = collections.defaultdict(set)         # kind of cut: pairs
         self.commits = []                                   # acknowledged between one fault and the next
         self.violated = []
         self.impossible = set()                             # kinds that this machine cannot do
@@ -127,7 +130,7 @@ class Run:
     def strike(self, group):
         """Injects, lets stand, undoes. Returns what was said of each fault."""
         w = self.world
-        w.taken, w.after = set(), []
+        w.taken, w.after, w.mixed = set(), [], len(group) > 1
         standing, said = [], []
         try:
             for kind, p in group:
@@ -176,12 +179,26 @@ class Run:
         if w.ledger:
             self.commits.append(w.acknowledged(ACKS_BETWEEN) - acked)
             gap = w.ledger.longest_gap_ms(since, until)
-        for kind, _ in group:
+        for kind, p in group:
             self.count[kind, mixed] += 1
+            if hasattr(p, "between"):
+                self.between[kind].add(tuple(p.between))
             if gap is not None:
                 self.gaps[kind, mixed].append(gap)
         shown = "" if gap is None else f"gap {gap:.0f} ms, {self.commits[-1]} commits, "
         self.say(f"{shown}{(until - since) / 1e9:.1f} s: {' + '.join(said)}")
+        if w.ledger and sum(self.count.values()) % CHECK_EVERY < len(group):
+            return self.look_now()
+        return True
+
+    def look_now(self):
+        """So that a loss is found near the fault that made it."""
+        self.world.ledger.update()
+        try:
+            check.acknowledged_values_are_on_the_leader(self.world)
+        except AssertionError as e:
+            self.fail("acknowledged values are on the leader", e)
+            return False
         return True
 
     def wanted(self):
@@ -268,6 +285,8 @@ class Run:
             for (_, verdict), n in ledger.verdicts.items():
                 by[verdict] += n
             print(f"with a warning {by['W']}, refused {by['E']}, unknown {by['U']}")
+        for kind, pairs in sorted(self.between.items()):
+            print(f"{kind}: {len(pairs)} of {len(KINDS[kind].parameters['between'])} pairs")
         if self.commits:
             print(f"acknowledged from one fault to the next: least {min(self.commits)}, "
                   f"median {sorted(self.commits)[len(self.commits) // 2]}")
