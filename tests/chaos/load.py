@@ -11,6 +11,7 @@ is the timeline that the server wrote when it answered, 0 if it is not known. En
 
 Kinds of clients:
     connect   appends; asks /connect where to
+    asker     asks each orchestrator again and again, and writes nothing
     prepare   appends by PREPARE TRANSACTION and COMMIT PREPARED; a multi-host connection string
     direct    appends, one for each node, which it never leaves
     bank      moves money between accounts; a multi-host connection string
@@ -67,9 +68,9 @@ class Client(threading.Thread):
         """Addresses to try, each (host, port); none: ask again later."""
         raise NotImplementedError
 
-    def by_connect(self):
-        address = self.random.choice(self.config["orchestrators"])
-        conn = http.client.HTTPConnection(*address, timeout=1)
+    def by_connect(self, orchestrator=None):
+        host, port = orchestrator or self.random.choice(self.config["orchestrators"])
+        conn = http.client.HTTPConnection(host, port, timeout=1)
         try:
             conn.request("GET", "/connect?intent=write", headers={"Authorization": "Bearer " + self.config["token"]})
             reply = conn.getresponse()
@@ -166,6 +167,17 @@ class Connect(Appender):
     where = Client.by_connect
 
 
+class Asker(Client):
+    """Keeps something flowing between clients and orchestrators; what it is told is of no interest."""
+
+    def run(self):
+        while not stopping.is_set():
+            self.by_connect(self.config["orchestrators"][self.sequence % len(self.config["orchestrators"])])
+            self.sequence += 1
+            stopping.wait(self.pause_s)
+        self.out.close()
+
+
 class Direct(Appender):
     answer_s = 1        # an old leader is to be asked more than once
 
@@ -240,7 +252,7 @@ class Reader(Client):
         return verdict == "A"
 
 
-KINDS = {"connect": Connect, "prepare": Prepare, "direct": Direct, "bank": Bank, "reader": Reader}
+KINDS = {"asker": Asker, "connect": Connect, "prepare": Prepare, "direct": Direct, "bank": Bank, "reader": Reader}
 
 
 def main():

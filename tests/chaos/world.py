@@ -27,8 +27,9 @@ PREPARED = 64               # max_prepared_transactions
 ACCOUNTS, BALANCE = 20, 1000
 
 # First number and count of the writers of tests/chaos/load.py; those of tests/bench/writer begin at 1000 and 2000.
-WRITERS = {"connect": (5000, 2), "prepare": (6000, 1), "direct": (7000, 3), "bank": (8000, 2), "reader": (9000, 2)}
-PAUSE_MS = {"connect": 15, "prepare": 30, "direct": 20, "bank": 25, "reader": 300}
+WRITERS = {"connect": (5000, 2), "prepare": (6000, 1), "direct": (7000, 3), "bank": (8000, 2), "reader": (9000, 2),
+           "asker": (0, 1)}
+PAUSE_MS = {"asker": 100, "connect": 15, "prepare": 30, "direct": 20, "bank": 25, "reader": 300}
 HALF_OPEN = "tcp_user_timeout=5000 keepalives_idle=2 keepalives_interval=1 keepalives_count=3"
 
 
@@ -261,7 +262,7 @@ class World(harness.Cluster):
         self.load.stdin.write(json.dumps(config))
         self.load.stdin.close()
         files.update({os.path.join(out, f"{kind}{i + 1}.out"): kind
-                      for kind, (_, n) in WRITERS.items() for i in range(n)})
+                      for kind, (_, n) in WRITERS.items() if kind != "asker" for i in range(n)})
         wait(lambda: all(os.path.exists(f) for f in files), 10, "the clients have started")
         self.ledger = Ledger(files)
 
