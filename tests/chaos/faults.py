@@ -16,6 +16,7 @@ import signal
 import subprocess
 import threading
 import time
+from email.utils import parsedate_to_datetime
 
 import harness
 import procs
@@ -194,10 +195,15 @@ def cut_one_way(w, p):
 def isolate_but_clients(w, p):
     """The worst place for an old leader: applications still talk to it, and try to write."""
     n = target(w, p)
-    before = w.network.dropped()
+    led, before, since = n is w.last_leader, w.network.dropped(), time.monotonic_ns()
     w.network.isolate(n.id, but=("client",))
     yield role(w, n)
-    return cut_lifted(w, before, lambda: w.network.join(n.id))
+    said = cut_lifted(w, before, lambda: w.network.join(n.id))
+    w.ledger.update()
+    tried = [verdict for sent, server, verdict in w.ledger.direct if sent > since and server == n.server]
+    if led and not tried:
+        raise NotInjected(f"no client tried to write to {n.id}")
+    return f"{said}; {len(tried)} writes tried there, {tried.count('A')} acknowledged"
 
 
 # --- a bad cable --------------------------------------------------------------------------------------------------
@@ -327,14 +333,16 @@ def clock_step(w, p):
             with n.machine.network():
                 where = dict(n.where(), connect_timeout=2)
                 [[shown]] = harness.run_sql(where, "SELECT extract(epoch FROM clock_timestamp())::float8")
-            return abs(shown - time.time() - p.seconds) < 10 and round(shown - time.time())
+            by_agent = parsedate_to_datetime(n.api.get("/liveness", token=None).headers["date"]).timestamp()
+            off = round(shown - time.time())
+            return abs(off - p.seconds) < 10 and abs(by_agent - shown) < 10 and off
         try:
             seen = wait(stepped, 20, f"the clock of {n.id} is another")
         except TimeoutError as e:
             raise NotInjected(str(e)) from e
     finally:
         w.set_clock(0)
-    return f"its Postgres was {seen:+d} s off"
+    return f"its Postgres and its agent were {seen:+d} s off"
 
 
 # --- restarts at bad moments --------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ class Ledger:
         self.acknowledged = {kind: {} for kind in files.values()}       # (writer, sequence): Fact
         self.prepared = {}
         self.readings = []
+        self.direct = []                                                # (sent, ns; server; verdict)
         self.times = []                                                 # of acknowledgements, ns
         self.verdicts = collections.Counter()
 
@@ -38,6 +39,8 @@ class Ledger:
         if kind == "reader" and len(fields) > 8:
             self.readings.append(Reading(sent, answered, verdict, generation, int(fields[7]),
                                          [int(x) for x in fields[8].split(",")]))
+        if kind == "direct":
+            self.direct.append((sent, fields[5], verdict))
         if verdict == "P":
             self.prepared[writer, sequence] = fact
         elif verdict == "A":
