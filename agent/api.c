@@ -173,6 +173,17 @@ static void take_relay(struct agent *agent, const struct http_request *request)
     }
 }
 
+/* Does the reader count in another life of this agent? Its sequence may well have come to the same
+ * number again. */
+static bool other_run(const struct agent *agent, const struct http_request *request)
+{
+    const char *text = http_request_query(request, "run");
+    char own[24];
+
+    snprintf(own, sizeof own, "%016llx", (unsigned long long)agent->run);
+    return text && strcmp(text, own) != 0;
+}
+
 static void get_report(struct http_request *request, void *arg)
 {
     struct agent *agent = arg;
@@ -183,7 +194,7 @@ static void get_report(struct http_request *request, void *arg)
         return;
     take_relay(agent, request);
     /* a sequence of an earlier run of this agent is no news that was heard already */
-    if (since < 0 || (uint64_t)since != agent->sequence) {
+    if (since < 0 || (uint64_t)since != agent->sequence || other_run(agent, request)) {
         (void)report_update(agent);
         respond_report(request, report_text(agent));
     } else if (wait_ms == 0) {
@@ -251,6 +262,8 @@ static void take_message(struct agent *agent, struct http_request *request,
 
     durable_standing(&agent->durable, &standing);
     verdict = desired_admit(&standing, message);
+    if (message_learn(&agent->in, &agent->durable, message))
+        agent_changed(agent);
     if (verdict != VERDICT_OBEY && verdict != VERDICT_PROMISE) {
         log_event(LOG_LEVEL_INFO, "message_refused", "{s:s,s:I,s:s}", "verdict",
                   verdict_name(verdict), "generation", (json_int_t)message->generation, "role",

@@ -45,7 +45,7 @@ int document_open(const char *state_directory, const char ids[NODE_COUNT][NODE_I
         *document = NULL;
         slotfile_close(*file);
         *file = NULL;
-        return err_context(err, "%s", path);
+        return slotfile_not_understood(path, err);
     }
     return 0;
 }

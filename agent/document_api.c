@@ -1,6 +1,7 @@
-/* The cluster document: handed out, and changed by compare-and-set at the leader's agent. A change
- * is durable here before anything else happens, and the answer waits until a second agent holds it.
- */
+/* The cluster document: handed out, and changed by compare-and-set at the leader's agent, or, while
+ * there is no leader, at one that has promised its generation to the very orchestrator that asks. A
+ * change is durable here before anything else happens; at a leader the answer waits until a second
+ * agent holds it, too. */
 #include "agent/api_internal.h"
 
 #include <stdio.h>
@@ -103,7 +104,8 @@ void document_begin(struct agent *agent)
     for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
         if (slot == agent->config.self)
             addresses[slot] = agent->report.postgres;
-        else if (agent->in.peers[slot].known)
+        else if (agent->in.peers[slot].known &&
+                 agent->peer_reports[slot].document.version.generation == 0)
             addresses[slot] = agent->peer_reports[slot].postgres;
         else
             return;
@@ -120,8 +122,10 @@ struct document_waiter {
     struct agent *agent;
     struct http_request *request; /* NULL: the client went away */
     struct document_version version;
+    struct promise promise; /* that the change rests on */
+    bool leaderless;
     char who[64];
-    json_t *change;
+    json_t *change; /* NULL: a whole document was handed over */
     bool stored;
 };
 
@@ -172,130 +176,217 @@ static void change_waited(struct http_request *request, enum http_wake why, void
 {
     struct document_waiter *waiter = arg;
 
-    (void)request;
     if (why == HTTP_WAKE_DEADLINE && waiter->stored)
         answer(waiter, false);
+    else if (why == HTTP_WAKE_DEADLINE)
+        http_respond_problem(request, 504, NULL,
+                             "the change is not on this node's disk yet, but may come to be");
     waiter->request = NULL;
     if (waiter->stored)
         waiter_unlink(waiter);
 }
 
-static void change_stored(struct agent *agent, int rc, const struct err *err, void *arg)
+static void change_failed(struct document_waiter *waiter, int status, const char *why)
 {
-    struct document_waiter *waiter = arg;
+    if (waiter->request)
+        http_respond_problem(waiter->request, status, NULL, "%s", why);
+    waiter_unlink(waiter);
+}
+
+static void change_event(struct document_waiter *waiter)
+{
     char text[400], *dump;
 
-    if (rc < 0) {
-        if (waiter->request)
-            http_respond_problem(waiter->request, err->code == ERR_INVALID ? 422 : 503, NULL, "%s",
-                                 err->text);
-        waiter_unlink(waiter);
+    if (!waiter->change) {
+        agent_event(waiter->agent, AGENT_REASON_DOCUMENT_FETCH, NULL);
         return;
     }
     dump = json_dump_line(waiter->change);
     snprintf(text, sizeof text, "the cluster document was changed: %.300s", dump);
     free(dump);
-    agent_event_by(agent, agent_reason_code(AGENT_REASON_DOCUMENT_APPLY), text, waiter->who);
+    agent_event_by(waiter->agent, agent_reason_code(AGENT_REASON_DOCUMENT_APPLY), text,
+                   waiter->who);
+}
+
+static void change_stored(struct agent *agent, int rc, const struct err *err, void *arg)
+{
+    struct document_waiter *waiter = arg;
+
+    if (rc < 0) {
+        /* not certain to be undone, and without a leader it is not to be made at another agent */
+        change_failed(waiter,
+                      err->code == ERR_INVALID ? 422
+                      : waiter->leaderless     ? 504
+                                               : 503,
+                      err->text);
+        return;
+    }
+    change_event(waiter);
+    /* the promise may have been on its way to the disk before the change: an election that rests
+     * on it may have looked in between */
+    if (!promise_equal(waiter->promise, agent->durable.promise)) {
+        change_failed(waiter, 504,
+                      "a later generation was promised meanwhile: the change may be lost, look "
+                      "again");
+        return;
+    }
     waiter->stored = true;
-    if (!waiter->request)
-        waiter_unlink(waiter);
-    else
+    if (waiter->request && !waiter->leaderless) {
         document_spread(agent);
+        return;
+    }
+    if (waiter->request)
+        answer(waiter, false); /* the orchestrator takes it to the next one */
+    waiter_unlink(waiter);
 }
 
-/* Why a change cannot be made here now; NULL: it can. */
-static const char *unfit(const struct agent *agent)
+/* False: it is answered. */
+static bool may_write(struct agent *agent, struct http_request *request,
+                      const struct document_waiter *change)
 {
-    if (!agent->report.leading || !agent->document)
-        return "this node does not lead: the document is changed at the leader's agent";
-    if (agent->fetching_document)
-        return "another change is under way: ask again";
-    for (int32_t slot = 0; slot < NODE_COUNT; slot++)
-        if (slot != agent->config.self && agent->in.peers[slot].known &&
-            document_version_compare(agent->peer_reports[slot].document.version,
-                                     agent->durable.document.version) > 0)
-            return "a peer holds a newer document, which is being fetched: ask again";
-    return NULL;
+    const char *why = change->leaderless
+                          ? document_obstacle_leaderless(&agent->durable, change->promise)
+                          : document_obstacle(&agent->in);
+
+    if (!why && agent->fetching_document)
+        why = "another change is under way: ask again";
+    if (why)
+        http_respond_problem(request, 503, NULL, "%s", why);
+    return !why;
 }
 
-static bool expected(const struct agent *agent, const json_t *body, struct err *err)
+static void refuse_version(const struct agent *agent, struct http_request *request)
 {
-    const json_t *expect = json_object_get(body, "expect");
+    http_respond_problem_with(
+        request, 409, NULL,
+        json_pack("{s:o}", "version",
+                  fields_to_json(document_version_fields, &agent->durable.document.version)),
+        "the document has changed meanwhile: look at it and try again");
+}
+
+/* Is the version that the sender expects the one that is held, and none that this generation wrote
+ * without a leader already? False: it is answered. */
+static bool expected(const struct agent *agent, struct http_request *request, const json_t *body,
+                     const struct document_waiter *change)
+{
+    const struct document_version *own = &agent->durable.document.version;
     struct document_version version;
+    struct err err = {0};
 
-    if (fields_from_json(document_version_fields, expect, &version, err) < 0) {
-        err_context(err, "expect");
+    if (fields_from_json(document_version_fields, json_object_get(body, "expect"), &version, &err) <
+        0) {
+        err_context(&err, "expect");
+        http_respond_problem(request, 400, NULL, "%s", err.text);
         return false;
     }
-    return document_version_compare(version, agent->durable.document.version) == 0;
+    if (!agent->document) {
+        http_respond_problem(request, 503, NULL, "this node holds no cluster document yet");
+        return false;
+    }
+    if (document_version_compare(version, *own) != 0 ||
+        (change->leaderless && own->generation >= change->promise.generation)) {
+        refuse_version(agent, request);
+        return false;
+    }
+    return true;
 }
 
-static struct document_version next_version(const struct agent *agent)
+/* Takes over the reference to DOCUMENT. CHANGE is copied. */
+static void write_begin(struct agent *agent, struct http_request *request,
+                        const struct document_waiter *change, json_t *document)
 {
-    struct document_version version = agent->durable.document.version;
+    struct document_waiter *waiter = xmalloc(sizeof *waiter);
 
-    if (version.generation < agent->durable.grant.generation)
-        version.generation = agent->durable.grant.generation;
-    version.counter++;
-    return version;
-}
-
-static void change(struct agent *agent, struct http_request *request, const json_t *body)
-{
-    struct document_version version = next_version(agent);
-    const json_t *wanted = json_object_get(body, "change");
-    struct document_waiter *waiter;
-    struct err err = {0};
-    char who[64] = "unknown";
-    json_t *document;
-
-    if (json_field_string(body, "who", JSON_OPTIONAL, who, sizeof who, &err) < 0 ||
-        !(document = document_apply(agent->document, wanted, version, agent->config.ids, &err))) {
-        http_respond_problem(request, 400, NULL, "%s", err.text);
-        return;
-    }
-    if (document_check_rules(document, &err) < 0) {
-        json_decref(document);
-        http_respond_problem(request, 422, NULL, "%s", err.text);
-        return;
-    }
-    waiter = xcalloc(1, sizeof *waiter);
-    *waiter = (struct document_waiter){.next = agent->api->document_waiters,
-                                       .agent = agent,
-                                       .request = request,
-                                       .version = version,
-                                       .change = json_deep_copy(wanted)};
-    memcpy(waiter->who, who, sizeof who);
+    *waiter = *change;
+    waiter->next = agent->api->document_waiters;
+    waiter->agent = agent;
+    waiter->request = request;
+    waiter->change = change->change ? json_deep_copy(change->change) : NULL;
     agent->api->document_waiters = waiter;
     http_suspend(request, SPREAD_MS, change_waited, waiter);
-    store_start(agent, document, json_object_get(wanted, "settings") != NULL, change_stored,
+    store_start(agent, document, json_object_get(waiter->change, "settings") != NULL, change_stored,
                 waiter);
+}
+
+static void change(struct agent *agent, struct http_request *request, const json_t *body,
+                   struct document_waiter *change)
+{
+    struct err err = {0};
+    json_t *document = NULL;
+
+    if (!expected(agent, request, body, change))
+        return;
+    change->change = json_object_get(body, "change");
+    change->version = agent->durable.document.version;
+    if (change->version.generation < change->promise.generation)
+        change->version.generation = change->promise.generation;
+    change->version.counter++;
+    snprintf(change->who, sizeof change->who, "unknown");
+    if (json_field_string(body, "who", JSON_OPTIONAL, change->who, sizeof change->who, &err) < 0 ||
+        !(document = document_apply(agent->document, change->change, change->version,
+                                    agent->config.ids, &err))) {
+        http_respond_problem(request, 400, NULL, "%s", err.text);
+    } else if (document_check_rules(document, &err) < 0) {
+        json_decref(document);
+        http_respond_problem(request, 422, NULL, "%s", err.text);
+    } else {
+        write_begin(agent, request, change, document);
+    }
+}
+
+/* What was made at another agent without a leader. */
+static void take_over(struct agent *agent, struct http_request *request, json_t *document,
+                      struct document_waiter *change)
+{
+    struct document_facts facts;
+    struct err err = {0};
+    int order;
+
+    if (document_facts_from_json(document, agent->config.ids, &facts, &err) < 0) {
+        http_respond_problem(request, 400, NULL, "field \"document\": %s", err.text);
+        return;
+    }
+    if (facts.version.generation != change->promise.generation) {
+        http_respond_problem(request, 400, NULL,
+                             "field \"document\": its generation is not the promised one");
+        return;
+    }
+    change->version = facts.version;
+    order = document_version_compare(facts.version, agent->durable.document.version);
+    if (order < 0) {
+        refuse_version(agent, request);
+    } else if (order == 0) {
+        change->agent = agent;
+        change->request = request;
+        answer(change, false);
+    } else {
+        write_begin(agent, request, change, json_incref(document));
+    }
 }
 
 void api_document_post(struct http_request *request, void *arg)
 {
     struct agent *agent = arg;
+    struct document_waiter change_of = {.promise = agent->durable.promise};
+    json_t *body, *document, *promise;
     struct err err = {0};
-    const char *why;
-    json_t *body;
 
     if (!api_may_change(request) || !(body = api_body(request)))
         return;
-    why = unfit(agent);
-    if (why) {
-        http_respond_problem(request, 503, NULL, "%s", why);
-    } else if (!expected(agent, body, &err)) {
-        if (err.code != ERR_NONE)
-            http_respond_problem(request, 400, NULL, "%s", err.text);
+    promise = json_object_get(body, "promise");
+    document = json_object_get(body, "document");
+    change_of.leaderless = promise != NULL;
+    if (promise && promise_from_json(promise, &change_of.promise, &err) < 0) {
+        http_respond_problem(request, 400, NULL, "field \"promise\": %s", err.text);
+    } else if (document && !promise) {
+        http_respond_problem(request, 400, NULL,
+                             "field \"promise\": is missing, and a whole document is handed over "
+                             "under one only");
+    } else if (may_write(agent, request, &change_of)) {
+        if (document)
+            take_over(agent, request, document, &change_of);
         else
-            http_respond_problem_with(
-                request, 409, NULL,
-                json_pack(
-                    "{s:o}", "version",
-                    fields_to_json(document_version_fields, &agent->durable.document.version)),
-                "the document has changed meanwhile: look at it and try again");
-    } else {
-        change(agent, request, body);
+            change(agent, request, body, &change_of);
     }
     json_decref(body);
 }

@@ -98,13 +98,6 @@ static int read_record(const struct slotfile *file, int32_t node, struct durable
     if (json_parse_bounded(record, len, 16, &json, err) < 0 ||
         durable_from_json(json, durable, err) < 0)
         goto out;
-    if (durable->node != node) {
-        err_set(err, ERR_CONFLICT,
-                "it belongs to node %d of the three, this is node %d; a state directory is never "
-                "copied between machines",
-                durable->node + 1, node + 1);
-        goto out;
-    }
     rc = 0;
 out:
     json_decref(json);
@@ -125,7 +118,15 @@ int durable_open(const char *state_directory, int32_t node, struct slotfile **fi
     if (read_record(*file, node, durable, err) < 0) {
         slotfile_close(*file);
         *file = NULL;
-        return err_context(err, "%s", path);
+        return slotfile_not_understood(path, err);
+    }
+    if (durable->node != node) {
+        slotfile_close(*file);
+        *file = NULL;
+        return err_set(err, ERR_CONFLICT,
+                       "%s: it belongs to node %d of the three, this is node %d; a state directory "
+                       "is never copied between machines",
+                       path, durable->node + 1, node + 1);
     }
     return 0;
 }

@@ -5,6 +5,7 @@ libogreconcile_a_SOURCES = \
 	agent/reasons.c \
 	agent/reconcile.c \
 	agent/reconcile.h \
+	agent/reconcile_document.c \
 	agent/reconcile_fence.c \
 	agent/reconcile_follow.c \
 	agent/reconcile_identity.c \
@@ -39,6 +40,9 @@ libogagent_a_SOURCES += \
 	agent/options.h \
 	agent/peers.c \
 	agent/recall.c \
+	agent/recall.h \
+	agent/replies.c \
+	agent/replies.h \
 	agent/report.c \
 	agent/retry.c \
 	agent/retry.h \
@@ -84,6 +88,15 @@ tests_unit_test_proc_LDADD = libogagent.a $(LDADD)
 
 unit_tests += tests/unit/test_agent_parts tests/unit/test_durable tests/unit/test_events \
 	tests/unit/test_health tests/unit/test_retry
+# A fault at every call of what the agent keeps, and what is read of it when it is damaged.
+unit_tests += tests/unit/test_broken_files tests/unit/test_faults tests/unit/test_faults_events
+faulty_disk = tests/unit/faulty_disk.c tests/unit/faulty_disk.h
+tests_unit_test_broken_files_SOURCES = tests/unit/test_broken_files.c $(faulty_disk)
+tests_unit_test_broken_files_LDADD = libogagent.a $(LDADD)
+tests_unit_test_faults_SOURCES = tests/unit/test_faults.c $(faulty_disk)
+tests_unit_test_faults_LDADD = libogagent.a $(LDADD)
+tests_unit_test_faults_events_SOURCES = tests/unit/test_faults_events.c $(faulty_disk)
+tests_unit_test_faults_events_LDADD = libogagent.a $(LDADD)
 tests_unit_test_agent_parts_LDADD = libogagent.a $(LDADD)
 tests_unit_test_durable_LDADD = libogagent.a $(LDADD)
 tests_unit_test_events_LDADD = libogagent.a $(LDADD)

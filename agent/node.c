@@ -62,6 +62,7 @@ static void events_flush(struct agent *agent)
     append = xcalloc(1, sizeof *append);
     append->agent = agent;
     append->lines = lines;
+    agent->events_unsynced = true;
     worker_run(agent->background, append_work, append_done, append);
 }
 
@@ -242,6 +243,7 @@ static void dispatch_checkpoint(struct agent *agent, const struct step *step)
     if (agent->checkpoint)
         return;
     agent->in.checkpoint_running = true;
+    agent->in.checkpoint_since_ms = clock_boot_ms();
     agent->checkpoint = step_run_new(agent, step);
     worker_run(agent->slow, step_execute, checkpoint_done, agent->checkpoint);
 }

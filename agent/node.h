@@ -19,6 +19,7 @@
 #include "agent/events.h"
 #include "agent/options.h"
 #include "agent/reconcile.h"
+#include "agent/replies.h"
 #include "agent/retry.h"
 #include "agent/sampler.h"
 #include "agent/steps.h"
@@ -57,6 +58,7 @@ struct agent {
     struct peers *peers;
     struct hands hands; /* the steps' thread's, once that runs */
     struct events *events;
+    bool events_unsynced; /* appended since events_sync() */
 
     /* what is durable, as last written */
     struct durable durable;
@@ -77,6 +79,7 @@ struct agent {
     bool end_asked;       /* its end is ours: no crash */
     struct sample sample; /* the last good one */
     bool sampled;
+    struct replies replies;      /* of this server's standbys */
     char names[STEP_NAMES_SIZE]; /* synchronous_standby_names as written */
     bool names_known;
     struct lineage lineage; /* of the timeline that is written or received */

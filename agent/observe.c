@@ -57,6 +57,7 @@ static void forget_life(struct agent *agent)
     in->pg_clean = false;
     in->not_streaming_since_ms = clock_boot_ms();
     agent->sampled = false;
+    memset(&agent->replies, 0, sizeof agent->replies);
     agent->probe_failing_ms = 0;
     agent->lineage = (struct lineage){0};
     agent->changed_ms = clock_boot_ms();
@@ -239,7 +240,8 @@ static int streaming_senders(const struct sample *sample)
     return count;
 }
 
-/* A standby that replies stands at the generation in its name. */
+/* A standby that replies stands at the generation in its name. When it did, its own clock says, and
+ * that may be any: what counts is when the reply was seen here not to be there yet. */
 static void confirm_by_senders(struct agent *agent, const struct sample *sample)
 {
     for (int i = 0; i < sample->sender_count; i++) {
@@ -248,11 +250,13 @@ static void confirm_by_senders(struct agent *agent, const struct sample *sample)
         uint32_t incarnation, generation;
         bool counted;
 
-        if (sender->streaming && sender->reply_age_ms != UINT32_MAX &&
-            !older_machine(agent, sender) &&
+        if (!sender->streaming)
+            continue;
+        replies_note(&agent->replies, sender->name, sender->reply_us, sample->taken_ms);
+        if (!older_machine(agent, sender) &&
             replication_name_parse(sender->name, id, &incarnation, &generation, &counted))
             peers_confirm(agent, agent_config_slot(&agent->config, id), generation,
-                          sample->taken_ms - sender->reply_age_ms);
+                          replies_heard(&agent->replies, sender->name));
     }
 }
 
@@ -498,6 +502,9 @@ struct beat {
     struct agent *agent;
     int64_t free_bytes, total_bytes;
     int rc;
+    bool sync_events;
+    int sync_rc;
+    struct err sync_err;
 };
 
 static void beat_work(void *arg)
@@ -510,6 +517,8 @@ static void beat_work(void *arg)
     if (beat->rc < 0)
         beat->rc = file_disk_space(options->state_directory, &beat->free_bytes, &beat->total_bytes,
                                    NULL);
+    if (beat->sync_events)
+        beat->sync_rc = events_sync(options->state_directory, &beat->sync_err);
     if (pgconf_log_prune(options->state_directory, LOG_KEEP_BYTES, NULL) < 0)
         return; /* tried again at the next beat */
 }
@@ -523,6 +532,10 @@ static void beat_done(void *arg)
         agent->disk_free_bytes = (uint64_t)beat->free_bytes;
         agent->disk_total_bytes = (uint64_t)beat->total_bytes;
     }
+    if (beat->sync_rc < 0) {
+        log_err(LOG_LEVEL_ERROR, "event_log_failed", &beat->sync_err);
+        agent->events_unsynced = true;
+    }
     free(beat);
 }
 
@@ -535,5 +548,7 @@ void observe_beat(void *arg)
         return; /* the disk hangs */
     beat = xcalloc(1, sizeof *beat);
     beat->agent = agent;
+    beat->sync_events = agent->events_unsynced;
+    agent->events_unsynced = false;
     worker_run(agent->background, beat_work, beat_done, beat);
 }

@@ -192,6 +192,10 @@ const struct opt agent_option_table[] = {
             "A leader that saw no other node at its generation for so long stops leading."),
     TIMEOUT("stop_timeout", stop_timeout_ms, "5s", 200, 3600000,
             "From a fast shutdown to the kill that follows it."),
+    TIMEOUT(
+        "checkpoint_timeout", checkpoint_timeout_ms, "3s", 100, 600000,
+        "How long a switchover waits for the checkpoint before the leader is stopped; then it is "
+        "stopped all the same."),
     TIMEOUT("receiver_timeout", receiver_timeout_ms, "300ms", 20, 60000,
             "From the SIGTERM of a walreceiver that is fenced to its SIGKILL."),
     TIMEOUT("position_timeout", position_timeout_ms, "2s", 100, 600000,
@@ -351,6 +355,7 @@ struct options agent_core_options(const struct agent_config *config)
     return (struct options){.fence_timeout_ms = (uint32_t)o->fence_timeout_ms,
                             .receiver_timeout_ms = (uint32_t)o->receiver_timeout_ms,
                             .stop_timeout_ms = (uint32_t)o->stop_timeout_ms,
+                            .checkpoint_timeout_ms = (uint32_t)o->checkpoint_timeout_ms,
                             .position_timeout_ms = (uint32_t)o->position_timeout_ms,
                             .recheck_timeout_ms = (uint32_t)o->recheck_timeout_ms,
                             .start_backoff_ms = (uint32_t)o->start_backoff_ms};

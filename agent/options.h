@@ -55,6 +55,7 @@ struct agent_options {
     char *cgroup;
     int64_t fence_timeout_ms;
     int64_t stop_timeout_ms;
+    int64_t checkpoint_timeout_ms;
     int64_t receiver_timeout_ms;
     int64_t position_timeout_ms;
     int64_t recheck_timeout_ms;

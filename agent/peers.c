@@ -24,8 +24,9 @@ enum {
     GRACE_MS = 200, /* beyond that a peer counts as silent */
     RETRY_MS = 100,
     RETRY_CALL_MS = 500,
-    PAUSE_MS = 200, /* between requests of one kind to a peer */
-    FULL_MS = 2000, /* a report is asked for anew at least this often: it has positions */
+    PAUSE_MS = 200,     /* between requests of one kind to a peer */
+    FULL_MS = 2000,     /* a report is asked for anew at least this often: it has positions */
+    FULL_SOON_MS = 200, /* … while this node waits for one */
     PROBE_DEADLINE_MS = 500,
     PROBE_SUSPECT_MS = 200, /* between probes of a Postgres there is reason to look at */
     PROBE_QUIET_MS = 10000, /* … of a leader in quiet times: a password costs milliseconds */
@@ -306,19 +307,30 @@ static void on_timer(void *arg)
     probe_if_due(peer);
 }
 
+/* Is this the leader whose insert LSN the copy here has to flush past? */
+static bool target_wanted(const struct peer *peer)
+{
+    const struct durable *d = &peer->agent->durable;
+
+    return d->marker_done && !d->complete && d->leader.node == peer->slot &&
+           d->complete_target.timeline != d->promise.generation;
+}
+
 static void poll_start(struct peer *peer)
 {
     struct agent *agent = peer->agent;
+    int64_t full_every_ms = target_wanted(peer) ? FULL_SOON_MS : FULL_MS;
     bool failing = !peer->reachable;
     char path[128], url[URL_SIZE];
 
     peer->asked_ms = clock_boot_ms();
-    peer->full = failing || peer->asked_ms - peer->full_ms >= FULL_MS;
+    peer->full = failing || peer->asked_ms - peer->full_ms >= full_every_ms;
     if (peer->full)
         snprintf(path, sizeof path, "/v1/report");
     else
-        snprintf(path, sizeof path, "/v1/report?since=%llu&wait_ms=%d",
-                 (unsigned long long)peer->since, WAIT_MS);
+        snprintf(path, sizeof path, "/v1/report?since=%llu&run=%016llx&wait_ms=%d",
+                 (unsigned long long)peer->since,
+                 (unsigned long long)agent->peer_reports[peer->slot].agent_run, WAIT_MS);
     peer_url(peer, path, url);
     peer->poll = http_call(
         agent->client,

@@ -78,6 +78,14 @@ OGEL_MUST_CHECK int pgdata_id_write(const char *datadir, uint64_t id, struct err
 OGEL_MUST_CHECK int pgdata_wal_end(const char *bindir, const char *datadir, int64_t timeout_ms,
                                    struct position *end, struct err *err);
 
+/* The parsers for it, for tests and fuzzers. What `pg_waldump --stats` says: where the first record
+ * begins and the last ends. */
+bool pgdata_wal_stats_parse(const char *output, uint64_t *first, uint64_t *end);
+/* What pg_waldump prints of a record: where it begins, and its predecessor. */
+bool pgdata_wal_record_parse(const char *output, uint64_t *lsn, uint64_t *previous);
+/* A backup_label: where recovery begins. */
+bool pgdata_backup_label_parse(const char *text, struct position *start);
+
 /* --- timeline history ------------------------------------------------------------------------ */
 
 /* Parses a history file as Postgres does: lines `timeline LSN reason`, comments and blank lines

@@ -11,6 +11,7 @@
 #include "agent/pgdata.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/units.h"
 
 enum {
     HISTORY_MAX_BYTES = 1024 * 1024,
@@ -31,15 +32,18 @@ static void lineage_push(struct lineage *lineage, uint32_t timeline, uint64_t ls
 /* `timeline LSN reason`: where the named timeline ended. */
 static bool parse_line(const char *line, uint32_t *timeline, uint64_t *lsn)
 {
-    unsigned high;
-    unsigned low;
-    int used = 0;
-    if (strspn(line, "0123456789") > 10 ||
-        sscanf(line, "%" SCNu32 " %8X/%8X%n", timeline, &high, &low, &used) != 3 ||
-        (line[used] != '\0' && line[used] != '\t' && line[used] != ' '))
+    size_t digits = strspn(line, "0123456789");
+    uint64_t number = 0;
+
+    if (digits == 0 || digits > 10)
         return false;
-    *lsn = (uint64_t)high << 32 | low;
-    return true;
+    for (; digits > 0; digits--)
+        number = 10 * number + (uint64_t)(*line++ - '0');
+    if (number > UINT32_MAX || strspn(line, " \t") == 0)
+        return false;
+    *timeline = (uint32_t)number;
+    line += strspn(line, " \t");
+    return units_scan_lsn(&line, lsn) && (*line == '\0' || *line == '\t' || *line == ' ');
 }
 
 int pgdata_history_parse(uint32_t timeline, const char *content, struct lineage *out,

@@ -39,6 +39,51 @@ enum {
     BACKUP_LABEL_MAX = 8192,
 };
 
+/* --- what programs and files say ------------------------------------------------------------- */
+
+/* The WORDS at *TEXT, which moves behind them. */
+static bool skip(const char **text, const char *words)
+{
+    size_t len = strlen(words);
+
+    if (strncmp(*text, words, len) != 0)
+        return false;
+    *text += len;
+    return true;
+}
+
+bool pgdata_wal_stats_parse(const char *output, uint64_t *first, uint64_t *end)
+{
+    static const char answer[] = "WAL statistics between ";
+    const char *at = strstr(output, answer);
+
+    return at != NULL && skip(&at, answer) && units_scan_lsn(&at, first) && skip(&at, " and ") &&
+           units_scan_lsn(&at, end) && *at == ':' && *first <= *end;
+}
+
+bool pgdata_wal_record_parse(const char *output, uint64_t *lsn, uint64_t *previous)
+{
+    const char *at = strstr(output, ", lsn: ");
+
+    return at != NULL && skip(&at, ", lsn: ") && units_scan_lsn(&at, lsn) && skip(&at, ", prev ") &&
+           units_scan_lsn(&at, previous);
+}
+
+bool pgdata_backup_label_parse(const char *text, struct position *start)
+{
+    /* The name of the file gives the timeline: pg_rewind writes no line of its own for it. */
+    if (!skip(&text, "START WAL LOCATION: ") || !units_scan_lsn(&text, &start->lsn) ||
+        !skip(&text, " (file ") || strspn(text, "0123456789ABCDEF") != 24)
+        return false;
+    start->timeline = 0;
+    for (int i = 0; i < 8; i++)
+        start->timeline = start->timeline << 4 |
+                          (uint32_t)(text[i] <= '9' ? text[i] - '0' : text[i] - 'A' + 10);
+    return start->timeline != 0;
+}
+
+/* --- reading --------------------------------------------------------------------------------- */
+
 struct reader {
     const char *bindir;
     const char *datadir;
@@ -112,10 +157,8 @@ static const char *const *dump_make(struct dump_arguments *arguments, const stru
 static int read_extent(const struct reader *reader, uint32_t timeline, uint64_t from,
                        uint64_t until, struct extent *extent, struct err *err)
 {
-    static const char answer[] = "WAL statistics between ";
     struct dump_arguments arguments;
     struct command_result result;
-    unsigned high[2], low[2];
     int rc = -1;
 
     *extent = (struct extent){0};
@@ -126,12 +169,8 @@ static int read_extent(const struct reader *reader, uint32_t timeline, uint64_t 
                                         until < last ? until : last, "--stats");
     if (command_run(argv, reader->deadline_ms - clock_mono_ms(), &result, err) != 0)
         return -1;
-    const char *line = strstr(result.output, answer);
-    if (line != NULL && sscanf(line + sizeof answer - 1, "%8X/%8X and %8X/%8X:", &high[0], &low[0],
-                               &high[1], &low[1]) == 4) {
+    if (pgdata_wal_stats_parse(result.output, &extent->first, &extent->end)) {
         extent->found = true;
-        extent->first = (uint64_t)high[0] << 32 | low[0];
-        extent->end = (uint64_t)high[1] << 32 | low[1];
         rc = 0;
     } else if (result.exit_code == 1 &&
                strstr(result.errors, "could not find a valid record after") != NULL) {
@@ -157,7 +196,6 @@ static int read_start(const struct reader *reader, const struct pgdata_control *
     char path[PATH_MAX];
     char *text = NULL;
     struct err missing = {0};
-    unsigned high, low;
 
     snprintf(path, sizeof path, "%s/backup_label", reader->datadir);
     if (file_read(path, BACKUP_LABEL_MAX, &text, NULL, &missing) != 0) {
@@ -166,12 +204,9 @@ static int read_start(const struct reader *reader, const struct pgdata_control *
         *start = control->redo;
         return 0;
     }
-    /* The name of the file gives the timeline: pg_rewind writes no line of its own for it. */
-    int fields = sscanf(text, "START WAL LOCATION: %8X/%8X (file %8" SCNx32, &high, &low,
-                        &start->timeline);
-    start->lsn = (uint64_t)high << 32 | low;
+    bool good = pgdata_backup_label_parse(text, start);
     free(text);
-    return fields == 3 ? 0 : err_set(err, ERR_CORRUPT, "cannot read %s", path);
+    return good ? 0 : err_set(err, ERR_CORRUPT, "cannot read %s", path);
 }
 
 /* The index of the timeline in LINEAGE whose part of WAL holds START; -1: no ancestor. */
@@ -191,7 +226,6 @@ static int read_first(const struct reader *reader, uint32_t timeline, uint64_t f
 {
     struct command_result result;
     struct dump_arguments arguments;
-    unsigned high[2], low[2];
 
     *first = *previous = 0;
     if (segments_end(reader, timeline, from) <= from)
@@ -200,12 +234,8 @@ static int read_first(const struct reader *reader, uint32_t timeline, uint64_t f
                                         segments_end(reader, timeline, from), "--limit=1");
     if (command_run(argv, reader->deadline_ms - clock_mono_ms(), &result, err) != 0)
         return -1;
-    const char *lsn = strstr(result.output, ", lsn: ");
-    if (lsn != NULL &&
-        sscanf(lsn, ", lsn: %8X/%8X, prev %8X/%8X", &high[0], &low[0], &high[1], &low[1]) == 4) {
-        *first = (uint64_t)high[0] << 32 | low[0];
-        *previous = (uint64_t)high[1] << 32 | low[1];
-    }
+    if (!pgdata_wal_record_parse(result.output, first, previous))
+        *first = *previous = 0;
     command_result_free(&result);
     return 0;
 }

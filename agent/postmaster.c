@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/units.h"
 
 enum { PIDFILE_MAX = 8192 };
 
@@ -213,6 +214,54 @@ out:
 /* --- postmaster.pid ------------------------------------------------------------------------------
  */
 
+/* 0 for what is no number from MIN to MAX; Postgres pads some with blanks. */
+static int64_t file_number(char *value, int64_t min, int64_t max)
+{
+    int64_t number = 0;
+
+    value += strspn(value, " ");
+    value[strcspn(value, " ")] = '\0';
+    return units_parse_int(value, min, max, &number, NULL) == 0 ? number : 0;
+}
+
+static void file_shm(char *value, struct postmaster_file *file)
+{
+    int64_t key, id;
+    char *second;
+
+    value += strspn(value, " ");
+    second = value + strcspn(value, " ");
+    second += strspn(second, " ");
+    if (*second == '\0')
+        return;
+    id = file_number(second, 0, INT32_MAX);
+    key = file_number(value, 0, INT64_MAX);
+    if (key > 0) {
+        file->shm_key = (unsigned long)key;
+        file->shm_id = (int)id;
+    }
+}
+
+void postmaster_file_parse(char *text, struct postmaster_file *file)
+{
+    char *rest = text;
+
+    *file = (struct postmaster_file){.shm_id = -1};
+    /* miscadmin.h: pid, data directory, start time, port, socket directory, listen address,
+     * "key id" of the shared memory, status. */
+    for (int line = 1; rest != NULL && line <= 8; line++) {
+        char *value = strsep(&rest, "\n");
+        switch (line) {
+        case 1: file->pid = (pid_t)file_number(value, INT32_MIN + 1, INT32_MAX); break;
+        case 3: file->start_time = file_number(value, 0, INT64_MAX); break;
+        case 4: file->port = (uint16_t)file_number(value, 0, UINT16_MAX); break;
+        case 7: file_shm(value, file); break;
+        case 8: sscanf(value, "%15s", file->status); break;
+        default: break;
+        }
+    }
+}
+
 int postmaster_file_read(const char *datadir, struct postmaster_file *file, struct err *err)
 {
     char path[PATH_MAX];
@@ -222,23 +271,7 @@ int postmaster_file_read(const char *datadir, struct postmaster_file *file, stru
     snprintf(path, sizeof path, "%s/postmaster.pid", datadir);
     if (file_read(path, PIDFILE_MAX, &text, NULL, err) != 0)
         return -1;
-    /* miscadmin.h: pid, data directory, start time, port, socket directory, listen address,
-     * "key id" of the shared memory, status. */
-    char *rest = text;
-    for (int line = 1; rest != NULL && line <= 8; line++) {
-        char *value = strsep(&rest, "\n");
-        switch (line) {
-        case 1: file->pid = (pid_t)strtol(value, NULL, 10); break;
-        case 3: file->start_time = strtoll(value, NULL, 10); break;
-        case 4: file->port = (uint16_t)strtoul(value, NULL, 10); break;
-        case 7:
-            if (sscanf(value, "%lu %d", &file->shm_key, &file->shm_id) != 2)
-                file->shm_id = -1;
-            break;
-        case 8: sscanf(value, "%15s", file->status); break;
-        default: break;
-        }
-    }
+    postmaster_file_parse(text, file);
     free(text);
     return 0;
 }

@@ -108,6 +108,9 @@ struct postmaster_file {
 /* ERR_NOT_FOUND when there is none. */
 OGEL_MUST_CHECK int postmaster_file_read(const char *datadir, struct postmaster_file *file,
                                          struct err *err);
+/* Its parser, for tests and fuzzers; TEXT is taken apart. What is no number counts as not written.
+ */
+void postmaster_file_parse(char *text, struct postmaster_file *file);
 
 /* Removes a left-over postmaster.pid, and the lock files in SOCKET_DIR (may be NULL) that name this
  * DATADIR, but only while no server lives in the directory (ERR_CONFLICT otherwise): Postgres

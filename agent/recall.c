@@ -1,13 +1,15 @@
 /* An agent that is restarted or upgraded must find its standby attached and its leader's names in
- * force without touching either. What was written is noted beside the files, with a digest of them:
- * where the two do not fit, nothing is believed and everything is written anew. */
-#include "agent/node.h"
+ * force. What was written is noted beside the files, with a digest of them: where the two do not
+ * fit, nothing is believed and the standby is detached until everything is written anew. Where they
+ * do, the same is written and loaded once more, which disturbs neither. */
+#include "agent/recall.h"
 
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/node.h"
 #include "agent/worker.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -18,13 +20,7 @@
 #include "protocol/codec.h"
 #include "protocol/fields.h"
 
-enum { NOTE_MAX_BYTES = 16384, PATH_SIZE = 1024, DIGEST_BYTES = 32 };
-
-struct note {
-    struct replication replication;
-    char names[STEP_NAMES_SIZE];
-    char digest[2 * DIGEST_BYTES + 1];
-};
+enum { NOTE_MAX_BYTES = 16384, PATH_SIZE = 1024, DIGEST_BYTES = RECALL_DIGEST_BYTES };
 
 static const struct field replication_fields[] = {
     FIELD(replication, FIELD_NODE, upstream),
@@ -36,30 +32,61 @@ static const struct field replication_fields[] = {
     FIELD_END,
 };
 
-static const struct field note_fields[] = {
-    FIELD_OF(note, FIELD_RECORD, replication, replication_fields),
-    FIELD(note, FIELD_TEXT, names),
-    FIELD(note, FIELD_TEXT, digest),
+static const struct field recall_fields[] = {
+    FIELD_OF(recall, FIELD_RECORD, replication, replication_fields),
+    FIELD(recall, FIELD_TEXT, names),
+    FIELD(recall, FIELD_TEXT, digest),
     FIELD_END,
 };
 
-struct note_run {
+static const char *note_path(const char *state_directory, char path[PATH_SIZE])
+{
+    snprintf(path, PATH_SIZE, "%s/replication", state_directory);
+    return path;
+}
+
+int recall_write(const char *state_directory, const struct recall *recall, struct err *err)
+{
+    json_t *json = fields_to_json(recall_fields, recall);
+    char *text = json_dump_sealed(json);
     char path[PATH_SIZE];
+    int rc = file_write_atomic(note_path(state_directory, path), text, strlen(text), 0600, err);
+
+    free(text);
+    json_decref(json);
+    return rc;
+}
+
+int recall_read(const char *state_directory, struct recall *recall, struct err *err)
+{
+    json_t *json = NULL;
+    char path[PATH_SIZE];
+    size_t len;
     char *text;
+    int rc;
+
+    if (file_read(note_path(state_directory, path), NOTE_MAX_BYTES, &text, &len, err) < 0)
+        return -1;
+    rc = json_parse_sealed(text, len, 8, &json, err);
+    if (rc == 0)
+        rc = fields_from_json(recall_fields, json, recall, err);
+    json_decref(json);
+    free(text);
+    return rc < 0 ? err_context(err, "%s", path) : 0;
+}
+
+struct note_run {
+    struct agent *agent;
+    struct recall recall;
     int rc;
     struct err err;
 };
-
-static void note_path(const struct agent *agent, char path[PATH_SIZE])
-{
-    snprintf(path, PATH_SIZE, "%s/replication", agent->config.options.state_directory);
-}
 
 static void note_work(void *arg)
 {
     struct note_run *run = arg;
 
-    run->rc = file_write_atomic(run->path, run->text, strlen(run->text), 0600, &run->err);
+    run->rc = recall_write(run->agent->config.options.state_directory, &run->recall, &run->err);
 }
 
 static void note_done(void *arg)
@@ -68,62 +95,45 @@ static void note_done(void *arg)
 
     if (run->rc < 0)
         log_err(LOG_LEVEL_WARNING, "replication_note_failed", &run->err);
-    free(run->text);
     free(run);
 }
 
 void replication_note(struct agent *agent, const uint8_t digest[DIGEST_BYTES])
 {
     struct note_run *run = xcalloc(1, sizeof *run);
-    struct note note = {.replication = agent->in.replication};
-    json_t *json;
 
-    memcpy(note.names, agent->names, sizeof note.names);
-    rand_hex_format(digest, DIGEST_BYTES, note.digest);
-    json = fields_to_json(note_fields, &note);
-    note_path(agent, run->path);
-    run->text = json_dump_line(json);
-    json_decref(json);
+    run->agent = agent;
+    run->recall.replication = agent->in.replication;
+    memcpy(run->recall.names, agent->names, sizeof run->recall.names);
+    rand_hex_format(digest, DIGEST_BYTES, run->recall.digest);
     worker_run(agent->background, note_work, note_done, run);
-}
-
-static int read_note(const char *path, struct note *note)
-{
-    json_t *json = NULL;
-    size_t len;
-    char *text;
-    int rc;
-
-    if (file_read(path, NOTE_MAX_BYTES, &text, &len, NULL) < 0)
-        return -1;
-    rc = json_parse_bounded(text, len, 8, &json, NULL);
-    if (rc == 0)
-        rc = fields_from_json(note_fields, json, note, NULL);
-    json_decref(json);
-    free(text);
-    return rc;
 }
 
 void replication_recall(struct agent *agent)
 {
+    const char *state_directory = agent->config.options.state_directory;
     static const uint8_t nothing[DIGEST_BYTES];
     uint8_t noted[DIGEST_BYTES], found[DIGEST_BYTES];
     struct inputs *in = &agent->in;
-    char path[PATH_SIZE];
-    struct note note;
+    struct err err = {0};
+    struct recall recall;
 
-    note_path(agent, path);
-    if (read_note(path, &note) < 0 || rand_hex_parse(note.digest, noted, DIGEST_BYTES, NULL) < 0)
+    if (recall_read(state_directory, &recall, &err) < 0 ||
+        rand_hex_parse(recall.digest, noted, DIGEST_BYTES, &err) < 0) {
+        if (err.code != ERR_NOT_FOUND)
+            log_err(LOG_LEVEL_WARNING, "replication_note_not_believed", &err);
         return;
-    conf_digest(agent->config.options.state_directory, found);
+    }
+    conf_digest(state_directory, found);
     if (CRYPTO_memcmp(found, nothing, DIGEST_BYTES) == 0 ||
         CRYPTO_memcmp(found, noted, DIGEST_BYTES) != 0)
         return;
-    in->replication = note.replication;
+    in->replication = recall.replication;
     in->replication_known = true;
-    /* it is noted only once the server was told */
-    in->replication_loaded = true;
+    /* What was written is known; that the server that runs now has read it is not. It is told once
+     * more, and the key is written with the password of today. */
+    in->replication_loaded = false;
     in->replication_since_ms = clock_boot_ms();
-    memcpy(agent->names, note.names, sizeof agent->names);
+    memcpy(agent->names, recall.names, sizeof agent->names);
     agent->names_known = true;
 }

@@ -119,7 +119,8 @@ bool superseded(const struct inputs *in)
 
     if (cluster_id_is_none(&d->cluster) || !d->registered)
         return false;
-    if (self.number <= d->void_number[d->node])
+    if (self.number <= d->void_number[d->node] || self.number <= in->self_void ||
+        !incarnation_equal(incarnation_later(self, in->self_known), self))
         return true;
     for (int32_t peer = 0; peer < NODE_COUNT; peer++) {
         struct incarnation known;
@@ -130,8 +131,26 @@ bool superseded(const struct inputs *in)
         if (!incarnation_equal(incarnation_later(self, known), self))
             return true;
     }
-    return in->has_message && cluster_id_equal(&in->message->cluster, &d->cluster) &&
-           !incarnation_equal(incarnation_later(self, in->message->incarnations[d->node]), self);
+    return false;
+}
+
+bool message_learn(struct inputs *in, const struct durable *durable, const struct desired *message)
+{
+    int32_t self = durable->node;
+    struct incarnation known;
+
+    if (cluster_id_is_none(&durable->cluster) || message->node != self ||
+        message->protocol != PROTOCOL_VERSION ||
+        !cluster_id_equal(&message->cluster, &durable->cluster))
+        return false;
+    known = incarnation_later(in->self_known, message->incarnations[self]);
+    if (incarnation_equal(known, in->self_known) &&
+        message->destroyed_number[self] <= in->self_void)
+        return false;
+    in->self_known = known;
+    if (message->destroyed_number[self] > in->self_void)
+        in->self_void = message->destroyed_number[self];
+    return true;
 }
 
 /* --- replication as it ought to be
@@ -191,11 +210,12 @@ bool replication_equal(const struct replication *a, const struct replication *b)
 bool replication_ensure(const struct inputs *in, struct step *step, const struct replication *want,
                         enum agent_reason reason)
 {
-    if (in->replication_known && replication_equal(&in->replication, want) &&
-        (in->replication_loaded || !is_running(in)))
+    bool written = in->replication_known && replication_equal(&in->replication, want);
+
+    if (written && (in->replication_loaded || !is_running(in)))
         return false;
     step->replication = *want;
-    return choose(step, STEP_REPLICATION, reason);
+    return choose(step, STEP_REPLICATION, written ? AGENT_REASON_RELOAD : reason);
 }
 
 /* --- the one entry --- */

@@ -76,12 +76,13 @@ enum child { CHILD_NONE, CHILD_INITDB, CHILD_REWIND, CHILD_CLONE };
 enum child_state { CHILD_ABSENT, CHILD_RUNNING, CHILD_OK, CHILD_FAILED };
 
 struct options {
-    uint32_t fence_timeout_ms;    /* a leader unconfirmed for so long stops */
-    uint32_t receiver_timeout_ms; /* SIGTERM to SIGKILL of a receiver */
-    uint32_t stop_timeout_ms;     /* fast shutdown to SIGKILL */
-    uint32_t position_timeout_ms; /* until replay must have come to its end */
-    uint32_t recheck_timeout_ms;  /* not streaming for so long: compare histories again */
-    uint32_t start_backoff_ms;    /* between failed starts, doubled up to 32 times that */
+    uint32_t fence_timeout_ms;      /* a leader unconfirmed for so long stops */
+    uint32_t receiver_timeout_ms;   /* SIGTERM to SIGKILL of a receiver */
+    uint32_t stop_timeout_ms;       /* fast shutdown to SIGKILL */
+    uint32_t checkpoint_timeout_ms; /* a planned fence waits for its checkpoint for so long */
+    uint32_t position_timeout_ms;   /* until replay must have come to its end */
+    uint32_t recheck_timeout_ms;    /* not streaming for so long: compare histories again */
+    uint32_t start_backoff_ms;      /* between failed starts, doubled up to 32 times that */
 };
 
 /* A peer's last answer, as fresh as the shell has it. */
@@ -117,7 +118,11 @@ struct inputs {
     struct options options;
     const struct durable *durable;
     bool has_message;
-    const struct desired *message; /* the last one received */
+    const struct desired *message; /* the last one received that was admitted */
+    /* of this slot, the latest that any message named and the greatest that one declared destroyed:
+     * see message_learn() */
+    struct incarnation self_known;
+    uint32_t self_void;
 
     /* What this run of the agent made durable but has not acted on yet: set by the shell when a
      * STEP_PERSIST for SPEND or REWIND_MARK succeeds, cleared when STEP_PROMOTE or STEP_REWIND
@@ -151,8 +156,9 @@ struct inputs {
     bool old_senders; /* leader: a walsender of an incarnation older than known exists */
     bool planted;     /* placeholders for the granted generation are there */
     bool checkpoint_running;
-    bool checkpointed; /* leader: since its promotion; planned fence: since the promise */
-    bool job_stopped;  /* the server was stopped for the running job by this run of the agent */
+    int64_t checkpoint_since_ms; /* the last one was begun */
+    bool checkpointed;           /* leader: since its promotion; planned fence: since the promise */
+    bool job_stopped; /* the server was stopped for the running job by this run of the agent */
     bool roles_done;
     struct position flushed; /* now, as sampled */
     struct document_version document_applied;
@@ -230,6 +236,17 @@ struct standing_now {
 
 void reconcile(const struct inputs *in, struct step *step);
 void reconcile_standing(const struct inputs *in, struct standing_now *now);
+
+/* What a message says about this machine itself counts whether it is admitted or not: it would be
+ * refused for the very reason that it knows a later machine in this one's place. True if it said
+ * something new. */
+bool message_learn(struct inputs *in, const struct durable *durable, const struct desired *message);
+
+/* Why the cluster document may not be changed at this node now, as a sentence; NULL: it may. The
+ * first as the leader's; the second while there is no leader, by the process that was promised
+ * PROMISE and for its sake alone. Each such generation is written in once: see document_api.c. */
+const char *document_obstacle(const struct inputs *in);
+const char *document_obstacle_leaderless(const struct durable *durable, struct promise promise);
 
 /* The message a durable state was last given obeys these; see order.h. */
 struct standing;

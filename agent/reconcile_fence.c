@@ -14,14 +14,19 @@ bool fence_shown(const struct inputs *in)
     return in->pg == PG_UP && in->in_recovery && in->replication_loaded && !in->receivers;
 }
 
+/* A checkpoint before the stop makes the stop short. Nobody leads meanwhile, so it gets only so
+ * much time; what it has written by then is written. */
 static bool fence_leader(const struct inputs *in, struct step *step)
 {
-    if (in->durable->planned && in->durable->role == ROLE_FENCED && !in->checkpointed) {
-        if (in->checkpoint_running)
-            return choose_wait(step, AGENT_REASON_CHECKPOINT_FIRST, WAKE_MS);
+    int64_t left_ms = in->options.checkpoint_timeout_ms - (in->now_ms - in->checkpoint_since_ms);
+
+    if (!in->durable->planned || in->durable->role != ROLE_FENCED || in->checkpointed)
+        return choose_stop(in, step, AGENT_REASON_STOP_LEADER);
+    if (!in->checkpoint_running)
         return choose(step, STEP_CHECKPOINT, AGENT_REASON_CHECKPOINT_FIRST);
-    }
-    return choose_stop(in, step, AGENT_REASON_STOP_LEADER);
+    if (left_ms <= 0)
+        return choose_stop(in, step, AGENT_REASON_STOP_LEADER);
+    return choose_wait(step, AGENT_REASON_CHECKPOINT_FIRST, left_ms < WAKE_MS ? left_ms : WAKE_MS);
 }
 
 /* Brings about what fence_shown() asks for; false once it holds. */

@@ -4,8 +4,19 @@
 
 /* --- complete data --- */
 
+/* Did the leader read its insert LSN after this node attached, and after the step that made the
+ * copy had ended? The report was put together after it was asked for, from a sample of then or
+ * earlier. */
+static bool target_is_new(const struct inputs *in, const struct report *leader)
+{
+    const struct peer_input *peer = &in->peers[in->durable->leader.node];
+    int64_t read_ms = peer->asked_ms - (int64_t)leader->sampled_age_ms;
+
+    return read_ms > in->replication_since_ms && read_ms > in->child_ended_ms;
+}
+
 /* After a clone or rewind: complete once it has flushed past an insert LSN that the leader of this
- * very generation reported after it attached. */
+ * very generation read, and reported, after it attached. */
 static bool become_complete(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
@@ -15,8 +26,7 @@ static bool become_complete(const struct inputs *in, struct step *step)
     if (d->complete || !d->marker_done || in->pg != PG_UP || !in->streaming)
         return false;
     if (d->complete_target.timeline != d->promise.generation) {
-        if (!leader || in->peers[d->leader.node].asked_ms <= in->replication_since_ms ||
-            in->peers[d->leader.node].asked_ms <= in->child_ended_ms)
+        if (!leader || !target_is_new(in, leader))
             return choose_wait(step, AGENT_REASON_TARGET, WAKE_SOON_MS);
         next.complete_target = (struct position){.timeline = d->promise.generation,
                                                  .lsn = leader->write_lsn};

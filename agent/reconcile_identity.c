@@ -106,6 +106,20 @@ bool identity_learn(const struct inputs *in, struct step *step)
     return changed && choose_persist(step, &next, AGENT_REASON_LEARN);
 }
 
+/* An earlier life of this node may have been one of the two agents that held a change of the
+ * cluster document. The other one is a peer, and has it. */
+static bool fetch_document_of(const struct inputs *in, struct step *step, int32_t peer)
+{
+    const struct peer_input *p = &in->peers[peer];
+
+    if (!p->known)
+        return choose_wait(step, AGENT_REASON_WAIT_REGISTER, WAKE_SOON_MS);
+    if (document_version_compare(p->report->document.version, in->durable->document.version) <= 0)
+        return false;
+    step->peer = peer;
+    return choose(step, STEP_FETCH_DOCUMENT, AGENT_REASON_DOCUMENT_FETCH);
+}
+
 /* What one peer answered to this machine's registration. */
 static bool take_answer(const struct inputs *in, struct step *step, int32_t peer)
 {
@@ -134,6 +148,8 @@ static bool take_answer(const struct inputs *in, struct step *step, int32_t peer
             return false;
         return choose_persist(step, &next, AGENT_REASON_LEARN);
     }
+    if (fetch_document_of(in, step, peer))
+        return true;
     next.registered_at[peer] = true;
     if (answer->promise.generation > next.promise.generation)
         next.promise = answer->promise;
@@ -349,7 +365,7 @@ bool promise_admit(const struct inputs *in, struct step *step)
         known[slot] = m->incarnations[slot];
     known[next.node] = next.incarnations[next.node];
     changed = merge_incarnations(&next, known, m->destroyed_number);
-    if (m->job.id != 0 && m->job.id != next.job.id) {
+    if (m->job.id != 0 && m->job.id != next.job.id && m->job_after == next.job.id) {
         next.job = m->job;
         next.job_state = JOB_RUNNING;
         changed = true;

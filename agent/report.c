@@ -109,7 +109,7 @@ static bool counts(const struct agent *agent, const struct sample_sender *sender
            generation == r->generation && incarnation == r->incarnations[slot].number;
 }
 
-static void put_standbys(const struct agent *agent, struct report *report)
+static void put_standbys(const struct agent *agent, int64_t now_ms, struct report *report)
 {
     for (int i = 0; i < agent->sample.sender_count; i++) {
         const struct sample_sender *sender = &agent->sample.senders[i];
@@ -135,7 +135,7 @@ static void put_standbys(const struct agent *agent, struct report *report)
         view->incarnation = incarnation;
         view->flush_lsn = sender->flush_lsn;
         view->replay_lsn = sender->replay_lsn;
-        view->reply_age_ms = sender->reply_age_ms;
+        view->reply_age_ms = age_of(replies_heard(&agent->replies, sender->name), now_ms);
         view->replay_lag_ms = sender->replay_lag_ms;
     }
 }
@@ -152,7 +152,10 @@ static void put_postgres(const struct agent *agent, int64_t now_ms, struct repor
     report->local_probe_ok = in->pg == PG_UP && agent->probe_ok;
     if (in->pg == PG_UP && agent->probe_failing_ms != 0)
         report->local_probe_failing_ms = age_of(agent->probe_failing_ms, now_ms) + 1;
+    report->sampled_age_ms = AGE_NEVER;
     if (agent->sampled) {
+        /* not the turn's time: a report is built in between, too */
+        report->sampled_age_ms = age_of(sample->taken_ms, clock_boot_ms());
         report->timeline = sample->timeline;
         report->write_lsn = sample->write_lsn;
         report->flush_lsn = sample->flush_lsn;
@@ -160,7 +163,7 @@ static void put_postgres(const struct agent *agent, int64_t now_ms, struct repor
         report->replay_lag_ms = sample->replay_lag_ms;
         report->receiver.streaming = in->streaming;
         report->receiver.message_age_ms = sample->receiver ? sample->message_age_ms : AGE_NEVER;
-        put_standbys(agent, report);
+        put_standbys(agent, now_ms, report);
     } else {
         report->receiver.message_age_ms = AGE_NEVER;
     }
@@ -241,6 +244,7 @@ static void build(struct agent *agent, struct report *report)
 static void strip(struct report *report, bool keep_positions)
 {
     report->sequence = 0;
+    report->sampled_age_ms = 0;
     report->receiver.message_age_ms = 0;
     report->local_probe_failing_ms /= FAILING_STEP_MS;
     report->disk_free_bytes = 0;

@@ -26,7 +26,7 @@ struct sample_sender {
     bool priority; /* sync_priority > 0 */
     uint64_t flush_lsn;
     uint64_t replay_lsn;
-    uint32_t reply_age_ms;
+    int64_t reply_us; /* when it sent its last reply, by its own clock; 0: none yet */
     uint32_t replay_lag_ms;
 };
 

@@ -58,6 +58,11 @@ static uint32_t ms_of(const char *text, uint32_t fallback)
     return ms < 4e9 ? (uint32_t)ms : UINT32_MAX - 1;
 }
 
+static int64_t number_of(const char *text)
+{
+    return text ? strtoll(text, NULL, 10) : 0;
+}
+
 static bool is_true(const char *text)
 {
     return text && text[0] == 't';
@@ -78,7 +83,7 @@ static const char state_sql[] =
 static const char senders_sql[] =
     "SELECT application_name, usename, state = 'streaming', sync_priority > 0, flush_lsn, "
     "replay_lsn,"
-    " extract(epoch FROM clock_timestamp() - reply_time) * 1000,"
+    " (extract(epoch FROM reply_time) * 1000000)::bigint,"
     " extract(epoch FROM replay_lag) * 1000"
     " FROM pg_stat_replication WHERE application_name LIKE 'ogel\\_%' LIMIT 16";
 
@@ -96,7 +101,7 @@ static void read_senders(const struct pg_result *result, struct sample *sample)
         sender->priority = is_true(pg_result_value(result, i, 3));
         sender->flush_lsn = lsn_of(pg_result_value(result, i, 4));
         sender->replay_lsn = lsn_of(pg_result_value(result, i, 5));
-        sender->reply_age_ms = ms_of(pg_result_value(result, i, 6), UINT32_MAX);
+        sender->reply_us = number_of(pg_result_value(result, i, 6));
         sender->replay_lag_ms = ms_of(pg_result_value(result, i, 7), 0);
         sample->sender_count++;
     }

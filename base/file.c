@@ -21,6 +21,8 @@ static int sys_open(const char *path, int flags, mode_t mode)
 
 const struct io_ops io_ops_system = {
     .open = sys_open,
+    .fstat = fstat,
+    .fchmod = fchmod,
     .pread = pread,
     .pwrite = pwrite,
     .fsync = fsync,
@@ -41,12 +43,12 @@ int file_read(const char *path, size_t max_bytes, char **data, size_t *len, stru
     struct stat st;
     int rc = -1;
     /* Not blocking: somebody may have put a pipe there. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int fd = io_ops->open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
 
     *data = NULL;
     if (fd < 0)
         return err_set_errno(err, errno, "cannot open %s", path);
-    if (fstat(fd, &st) < 0) {
+    if (io_ops->fstat(fd, &st) < 0) {
         err_set_errno(err, errno, "cannot look at %s", path);
         goto out;
     }
@@ -59,7 +61,7 @@ int file_read(const char *path, size_t max_bytes, char **data, size_t *len, stru
         room = (size_t)st.st_size + 1;
     buf = xmalloc(room + 1);
     for (;;) {
-        ssize_t got = read(fd, buf + have, room - have);
+        ssize_t got = io_ops->pread(fd, buf + have, room - have, (off_t)have);
 
         if (got < 0 && errno == EINTR)
             continue;
@@ -87,7 +89,24 @@ int file_read(const char *path, size_t max_bytes, char **data, size_t *len, stru
     rc = 0;
 out:
     free(buf);
-    close(fd);
+    io_ops->close(fd);
+    return rc;
+}
+
+int file_size(const char *path, int64_t *size, struct err *err)
+{
+    struct stat st;
+    int rc = 0;
+    int fd = io_ops->open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
+
+    *size = 0;
+    if (fd < 0)
+        return errno == ENOENT ? 0 : err_set_errno(err, errno, "cannot open %s", path);
+    if (io_ops->fstat(fd, &st) < 0)
+        rc = err_set_errno(err, errno, "cannot look at %s", path);
+    else
+        *size = st.st_size;
+    io_ops->close(fd);
     return rc;
 }
 
@@ -151,12 +170,13 @@ int file_sync_parent(const char *path, struct err *err)
     return rc;
 }
 
-static int write_all(int fd, const char *data, size_t len, const char *path, struct err *err)
+static int write_all(int fd, const char *data, size_t len, off_t at, const char *path,
+                     struct err *err)
 {
     size_t done = 0;
 
     while (done < len) {
-        ssize_t put = io_ops->pwrite(fd, data + done, len - done, (off_t)done);
+        ssize_t put = io_ops->pwrite(fd, data + done, len - done, at + (off_t)done);
 
         if (put < 0 && errno == EINTR)
             continue;
@@ -175,11 +195,11 @@ static int write_new(const char *path, const void *data, size_t len, mode_t mode
 
     if (fd < 0)
         return err_set_errno(err, errno, "cannot create %s", path);
-    if (fchmod(fd, mode) < 0) {
+    if (io_ops->fchmod(fd, mode) < 0) {
         err_set_errno(err, errno, "cannot set the mode of %s", path);
         goto out;
     }
-    if (write_all(fd, data, len, path, err) < 0)
+    if (write_all(fd, data, len, 0, path, err) < 0)
         goto out;
     if (io_ops->fsync(fd) < 0) {
         err_set_errno(err, errno, "cannot sync %s", path);
@@ -215,6 +235,61 @@ int file_write_atomic(const char *path, const void *data, size_t len, mode_t mod
 out:
     free(tmp);
     return rc;
+}
+
+/* Whether what stands before SIZE ends within a line. */
+static int in_a_line(int fd, off_t size, const char *path, bool *within, struct err *err)
+{
+    char last = '\n';
+    ssize_t got = 0;
+
+    while (size > 0 && (got = io_ops->pread(fd, &last, 1, size - 1)) < 0 && errno == EINTR)
+        ;
+    if (got < 0)
+        return err_set_errno(err, errno, "cannot read %s", path);
+    *within = last != '\n';
+    return 0;
+}
+
+int file_append(const char *path, const char *lines, size_t len, struct err *err)
+{
+    bool within = false;
+    struct stat st;
+    int rc = -1;
+    int fd = io_ops->open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
+
+    if (fd < 0)
+        return err_set_errno(err, errno, "cannot open %s", path);
+    if (io_ops->fstat(fd, &st) < 0) {
+        err_set_errno(err, errno, "cannot look at %s", path);
+        goto out;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        err_set(err, ERR_INVALID, "%s: is no regular file", path);
+        goto out;
+    }
+    if (in_a_line(fd, st.st_size, path, &within, err) < 0 ||
+        (within && write_all(fd, "\n", 1, st.st_size, path, err) < 0) ||
+        write_all(fd, lines, len, st.st_size + within, path, err) < 0)
+        goto out;
+    rc = 0;
+out:
+    if (io_ops->close(fd) < 0 && rc == 0)
+        rc = err_set_errno(err, errno, "cannot close %s", path);
+    return rc;
+}
+
+int file_sync(const char *path, struct err *err)
+{
+    int fd = io_ops->open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
+    int rc = 0;
+
+    if (fd < 0)
+        return err_set_errno(err, errno, "cannot open %s", path);
+    if (io_ops->fsync(fd) < 0)
+        rc = err_set_errno(err, errno, "cannot sync %s", path);
+    io_ops->close(fd);
+    return rc < 0 ? rc : file_sync_parent(path, err);
 }
 
 /* One level; PATH is cut at the level to make. */

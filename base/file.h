@@ -24,6 +24,18 @@ OGEL_MUST_CHECK int file_read(const char *path, size_t max_bytes, char **data, s
 OGEL_MUST_CHECK int file_write_atomic(const char *path, const void *data, size_t len, mode_t mode,
                                       struct err *err);
 
+/* Bytes in the file; 0 where there is none. */
+OGEL_MUST_CHECK int file_size(const char *path, int64_t *size, struct err *err);
+
+/* Adds LINES (each ends with a newline) at the end of PATH, made if missing (mode 0600). Where an
+ * earlier call was cut off in the middle of a line, that line is ended first: it spoils itself and
+ * no other. A failure may leave some of LINES, the last of them in part. Durable only after
+ * file_sync(). One writer at a time. */
+OGEL_MUST_CHECK int file_append(const char *path, const char *lines, size_t len, struct err *err);
+
+/* What stands in the file, and its name, survive a power cut from here on. */
+OGEL_MUST_CHECK int file_sync(const char *path, struct err *err);
+
 /* fsync of a directory, or of the directory that holds PATH. */
 OGEL_MUST_CHECK int file_sync_dir(const char *dir, struct err *err);
 OGEL_MUST_CHECK int file_sync_parent(const char *path, struct err *err);

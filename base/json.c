@@ -1,10 +1,12 @@
 #include "base/json.h"
 
 #include <inttypes.h>
+#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/rand.h"
 #include "base/units.h"
 
 /* --- parsing -------------------------------------------------------------------------------- */
@@ -308,4 +310,63 @@ char *json_dump_line(const json_t *json)
     if (text == NULL)
         die("out of memory for a JSON text");
     return text;
+}
+
+/* --- sealed lines --------------------------------------------------------------------------- */
+
+enum { SUM_BYTES = 8 };
+
+static const char seal_head[] = ",\"sum\":\"", seal_tail[] = "\"}";
+
+/* Against accidents, not against forgers: a quarter of a SHA-256 will do. */
+static const char *sum_of(const char *text, size_t len, char hex[2 * SUM_BYTES + 1])
+{
+    uint8_t digest[EVP_MAX_MD_SIZE];
+
+    OGEL_CHECK(EVP_Digest(text, len, digest, NULL, EVP_sha256(), NULL) == 1);
+    return rand_hex_format(digest, SUM_BYTES, hex);
+}
+
+char *json_dump_sealed(const json_t *object)
+{
+    char hex[2 * SUM_BYTES + 1];
+    char *text, *sealed;
+    size_t len;
+
+    OGEL_CHECK(json_object_size(object) > 0);
+    text = json_dump_line(object);
+    len = strlen(text) - 1; /* without its brace */
+    sealed = xasprintf("%.*s%s%s%s", (int)len, text, seal_head, sum_of(text, len, hex), seal_tail);
+    free(text);
+    return sealed;
+}
+
+/* Whether LINE ends in the seal of what is before it. */
+static bool seal_fits(const char *line, size_t len)
+{
+    size_t head = sizeof(seal_head) - 1, tail = sizeof(seal_tail) - 1;
+    char hex[2 * SUM_BYTES + 1];
+    size_t body;
+
+    if (len < head + 2 * SUM_BYTES + tail)
+        return false;
+    body = len - (head + 2 * SUM_BYTES + tail);
+    return memcmp(line + body, seal_head, head) == 0 &&
+           memcmp(line + len - tail, seal_tail, tail) == 0 &&
+           memcmp(line + body + head, sum_of(line, body, hex), 2 * SUM_BYTES) == 0;
+}
+
+int json_parse_sealed(const char *line, size_t len, unsigned max_depth, json_t **object,
+                      struct err *err)
+{
+    *object = NULL;
+    if (!seal_fits(line, len))
+        return err_set(err, ERR_CORRUPT, "it is not as it was written: its sum does not fit");
+    if (json_parse_bounded(line, len, max_depth, object, err) < 0)
+        return -1;
+    if (json_object_del(*object, "sum") == 0)
+        return 0;
+    json_decref(*object);
+    *object = NULL;
+    return err_set(err, ERR_CORRUPT, "it is no sealed object");
 }

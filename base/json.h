@@ -16,6 +16,14 @@
 OGEL_MUST_CHECK int json_parse_bounded(const char *data, size_t len, unsigned max_depth,
                                        json_t **json, struct err *err);
 
+/* A line that shows whether it is as it was written: json_dump_sealed() adds a last member "sum" to
+ * an object that is not empty; json_parse_sealed() takes exactly such a line, without its newline,
+ * and gives the object without that member. ERR_CORRUPT where a byte is another. The caller frees
+ * the text and owns the reference. */
+char *json_dump_sealed(const json_t *object);
+OGEL_MUST_CHECK int json_parse_sealed(const char *line, size_t len, unsigned max_depth,
+                                      json_t **object, struct err *err);
+
 enum json_need { JSON_REQUIRED, JSON_OPTIONAL };
 
 /* The field NAME of OBJ. A missing (or null) optional field leaves the result as it is and is no

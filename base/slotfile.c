@@ -102,8 +102,21 @@ static enum slot_state decode_slot(const char *slot, size_t slot_size, uint64_t 
 
 /* --- the file ------------------------------------------------------------------------------- */
 
-static int write_slot(struct slotfile *sf, int slot, const char *content, size_t len,
-                      struct err *err)
+/* An error of the system, with what to do. */
+static int refuse(struct err *err, int errnum, const char *what, const char *path)
+{
+    struct err why;
+
+    err_set_errno(&why, errnum, "%s %s", what, path);
+    return err_set(err, why.code, "%s%s", why.text,
+                   errnum == EACCES || errnum == EPERM
+                       ? "; give it back to the user that runs this program"
+                   : errnum == EIO ? "; check the disk"
+                                   : "");
+}
+
+static int fill_slot(struct slotfile *sf, int slot, const char *content, size_t len,
+                     struct err *err)
 {
     off_t base = (off_t)slot * (off_t)sf->slot_size;
     size_t done = 0;
@@ -114,12 +127,30 @@ static int write_slot(struct slotfile *sf, int slot, const char *content, size_t
         if (put < 0 && errno == EINTR)
             continue;
         if (put <= 0)
-            return err_set_errno(err, put < 0 ? errno : EIO, "cannot write %s", sf->path);
+            return refuse(err, put < 0 ? errno : EIO, "cannot write", sf->path);
         done += (size_t)put;
     }
-    if (io_ops->fdatasync(sf->fd) < 0)
-        return err_set_errno(err, errno, "cannot sync %s", sf->path);
     return 0;
+}
+
+/* The first LEN bytes of CONTENT become the slot, durably. */
+static int write_slot(struct slotfile *sf, int slot, const char *content, size_t len,
+                      struct err *err)
+{
+    if (fill_slot(sf, slot, content, len, err) < 0)
+        return -1;
+    if (io_ops->fdatasync(sf->fd) < 0)
+        return refuse(err, errno, "cannot sync", sf->path);
+    return 0;
+}
+
+/* What has become durable in one slot goes to the other as well, so that one that rots later is not
+ * mistaken for one that a crash cut off and the record before it for the newest. It is not waited
+ * for: until the copy has reached the disk the first stands alone. Nor does its failure matter: the
+ * next record overwrites it. */
+static void copy_slot(struct slotfile *sf, int slot, const char *content, size_t len)
+{
+    (void)fill_slot(sf, slot, content, len, NULL);
 }
 
 static int read_slot(struct slotfile *sf, int slot, char *content, struct err *err)
@@ -134,9 +165,9 @@ static int read_slot(struct slotfile *sf, int slot, char *content, struct err *e
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
-            return err_set_errno(err, errno, "cannot read %s", sf->path);
+            return refuse(err, errno, "cannot read", sf->path);
         if (got == 0)
-            return err_set(err, ERR_CORRUPT, "%s: ends early", sf->path);
+            return err_set(err, ERR_CORRUPT, "%s: ends early; check the disk", sf->path);
         have += (size_t)got;
     }
     return 0;
@@ -159,10 +190,11 @@ static int check_file(const struct slotfile *sf, struct err *err)
 {
     struct stat st;
 
-    if (fstat(sf->fd, &st) < 0)
-        return err_set_errno(err, errno, "cannot look at %s", sf->path);
+    if (io_ops->fstat(sf->fd, &st) < 0)
+        return refuse(err, errno, "cannot look at", sf->path);
     if (!S_ISREG(st.st_mode))
-        return err_set(err, ERR_INVALID, "%s: is no regular file", sf->path);
+        return err_set(err, ERR_INVALID, "%s: is no regular file; put the file itself there",
+                       sf->path);
     if (st.st_size != (off_t)(2 * sf->slot_size))
         return err_set(err, ERR_INVALID,
                        "%s: has %jd bytes instead of %zu: cut off, or made by another version of "
@@ -171,8 +203,8 @@ static int check_file(const struct slotfile *sf, struct err *err)
     return 0;
 }
 
-/* Takes the newest whole slot as the record. */
-static int load(struct slotfile *sf, struct err *err)
+/* Takes the newest whole slot as the record. COPIED: both hold it. */
+static int load(struct slotfile *sf, bool *copied, struct err *err)
 {
     char *slots[2] = {sf->record, sf->scratch};
     enum slot_state state[2];
@@ -195,7 +227,9 @@ static int load(struct slotfile *sf, struct err *err)
                        "%s: both copies of the record are damaged; check the disk, keep the file "
                        "for analysis, and move it away only if its record may be lost",
                        sf->path);
-    if (state[0] == SLOT_WHOLE && state[1] == SLOT_WHOLE && seq[0] == seq[1] && seq[0] != 0)
+    *copied = state[0] == SLOT_WHOLE && state[1] == SLOT_WHOLE && seq[0] == seq[1];
+    if (*copied &&
+        (len[0] != len[1] || memcmp(slots[0], slots[1], SLOTFILE_HEADER_SIZE + len[0]) != 0))
         return err_set(err, ERR_CORRUPT,
                        "%s: two records claim to be number %" PRIu64 "; put the file back as this "
                        "program left it",
@@ -211,14 +245,19 @@ static int load(struct slotfile *sf, struct err *err)
 
 /* What was read may be a record whose sync failed: it is in the kernel's cache, looks clean there
  * and is not on the disk. Written again it is dirty again; with the same bytes, so that no crash
- * can spoil it. */
-static int make_durable(struct slotfile *sf, struct err *err)
+ * can spoil it. Also where both slots have it: one of them may be a copy that has not reached the
+ * disk yet, and the next record must not overwrite the other. */
+static int make_durable(struct slotfile *sf, bool copied, struct err *err)
 {
-    size_t used = SLOTFILE_HEADER_SIZE + sf->len;
+    size_t used = SLOTFILE_HEADER_SIZE + sf->len, padded = (used + PAGE - 1) / PAGE * PAGE;
 
-    if (sf->seq == 0)
-        return 0;
-    return write_slot(sf, sf->current, sf->record, (used + PAGE - 1) / PAGE * PAGE, err);
+    if (sf->seq == 0 && copied)
+        return 0; /* as it was made */
+    if (write_slot(sf, sf->current, sf->record, padded, err) < 0)
+        return -1;
+    if (!copied)
+        copy_slot(sf, 1 - sf->current, sf->record, padded);
+    return 0;
 }
 
 static int open_file(const char *path, int flags)
@@ -230,6 +269,7 @@ int slotfile_open(const char *path, size_t slot_size, bool create, struct slotfi
                   struct err *err)
 {
     struct slotfile *sf;
+    bool copied;
 
     OGEL_CHECK(slot_size >= PAGE && slot_size % PAGE == 0 && slot_size <= MAX_SLOT_SIZE);
     *out = NULL;
@@ -248,10 +288,12 @@ int slotfile_open(const char *path, size_t slot_size, bool create, struct slotfi
         if (errno == ELOOP)
             err_set(err, ERR_INVALID, "%s: is a symbolic link; put the file itself there", path);
         else
-            err_set_errno(err, errno, "cannot open %s", path);
+            refuse(err, errno, "cannot open", path);
         goto fail;
     }
-    if (check_file(sf, err) < 0 || load(sf, err) < 0 || make_durable(sf, err) < 0)
+    /* The directory too: whoever made the file may have died before its name was durable. */
+    if (check_file(sf, err) < 0 || load(sf, &copied, err) < 0 ||
+        make_durable(sf, copied, err) < 0 || file_sync_parent(path, err) < 0)
         goto fail;
     *out = sf;
     return 0;
@@ -286,6 +328,7 @@ int slotfile_write(struct slotfile *sf, const void *data, size_t len, struct err
     padded = encode_slot(sf->scratch, sf->slot_size, sf->seq + 1, data, len);
     if (write_slot(sf, target, sf->scratch, padded, err) < 0)
         return -1;
+    copy_slot(sf, 1 - target, sf->scratch, padded);
     written = sf->scratch;
     sf->scratch = sf->record;
     sf->record = written;
@@ -293,6 +336,16 @@ int slotfile_write(struct slotfile *sf, const void *data, size_t len, struct err
     sf->seq++;
     sf->len = len;
     return 0;
+}
+
+int slotfile_not_understood(const char *path, struct err *err)
+{
+    err_context(err, "%s: the record is whole but not understood here", path);
+    return err == NULL ? -1
+                       : err_set(err, err->code,
+                                 "%s; start the version of this program that wrote it, or put this "
+                                 "node's own file back",
+                                 err->text);
 }
 
 uint64_t slotfile_sequence(const struct slotfile *sf)

@@ -10,7 +10,14 @@
  * crash in it, or its failure, leaves the previous record whole. After a failed write the record in
  * memory is the previous one, the next write reuses the same slot, and whoever opens the file later
  * finds the previous record or the one that failed, never anything else; opening writes the record
- * found once more and syncs it, so that what has been read once is durable. */
+ * found once more and syncs it, so that what has been read once is durable.
+ *
+ * Once synced, the record is copied to the other slot as well, without waiting: so one slot that
+ * rots later is damage that the other makes good, and not a step back to the previous record. Only
+ * where the machine lost its power before the copy had reached the disk is a slot that rots before
+ * the file is next opened taken for a write that was cut off.
+ *
+ * What is relied on: a sector of 512 bytes is written whole or not at all. */
 #ifndef OGEL_BASE_SLOTFILE_H
 #define OGEL_BASE_SLOTFILE_H
 
@@ -46,6 +53,10 @@ OGEL_MUST_CHECK int slotfile_write(struct slotfile *sf, const void *data, size_t
 
 /* Grows by one with each write that succeeded; 0 = never written. */
 uint64_t slotfile_sequence(const struct slotfile *sf);
+
+/* Completes ERR, which says why a record that was read cannot be used: names the file and what to
+ * do. Returns -1 always. */
+int slotfile_not_understood(const char *path, struct err *err);
 
 /* True if opening found one of the slots damaged: a write that a crash cut off (harmless), or the
  * disk lost something. Worth a line in the log. */

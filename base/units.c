@@ -157,16 +157,28 @@ static bool parse_hex32(const char **text, uint32_t *value)
     return true;
 }
 
+bool units_scan_lsn(const char **text, uint64_t *lsn)
+{
+    const char *at = *text;
+    uint32_t high, low;
+
+    if (!parse_hex32(&at, &high) || *at++ != '/' || !parse_hex32(&at, &low))
+        return false;
+    *lsn = (uint64_t)high << 32 | low;
+    *text = at;
+    return true;
+}
+
 int units_parse_lsn(const char *text, uint64_t *lsn, struct err *err)
 {
     const char *at = text;
-    uint32_t high, low;
+    uint64_t parsed;
 
-    if (!parse_hex32(&at, &high) || *at++ != '/' || !parse_hex32(&at, &low) || *at != '\0')
+    if (!units_scan_lsn(&at, &parsed) || *at != '\0')
         return err_set(err, ERR_INVALID,
                        "\"%.40s\" is no WAL position (allowed: two hex numbers, like 0/3000148)",
                        text);
-    *lsn = (uint64_t)high << 32 | low;
+    *lsn = parsed;
     return 0;
 }
 

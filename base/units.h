@@ -3,6 +3,7 @@
 #ifndef OGEL_BASE_UNITS_H
 #define OGEL_BASE_UNITS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -22,6 +23,8 @@ const char *units_format_size(int64_t bytes, char buf[UNITS_TEXT_SIZE]);
 
 /* A WAL position, "16/B374D848": two hex numbers of up to 8 digits. */
 OGEL_MUST_CHECK int units_parse_lsn(const char *text, uint64_t *lsn, struct err *err);
+/* One at *TEXT, which moves behind it; false where there is none. */
+bool units_scan_lsn(const char **text, uint64_t *lsn);
 const char *units_format_lsn(uint64_t lsn, char buf[UNITS_TEXT_SIZE]);
 
 /* A whole decimal number within [MIN, MAX]. */

@@ -45,7 +45,9 @@ const struct ctl_command cmd_maintenance = {
     .description =
         "In maintenance mode every orchestrator observes and touches nothing: a leader that dies "
         "is not "
-        "replaced. It holds across restarts of everything. status, watch and the metrics say so.",
+        "replaced. It holds across restarts of everything, and is ended without a leader, too. "
+        "status, "
+        "watch and the metrics say so.",
     .words = "on off",
     .operands_min = 1,
     .operands_max = 1,

@@ -386,29 +386,24 @@ static void handle_maintenance(struct http_request *request, void *arg)
                     json_pack("{s:b}", "maintenance", enabled));
 }
 
-/* The list of fenced nodes with this one added or removed. */
 static void change_fence(struct http_request *request, struct orchestrator *orchestrator,
                          bool fence)
 {
     struct cluster *cluster = find_cluster(request, orchestrator);
     struct node *node = cluster ? find_node(request, cluster, http_request_param(request, "id"))
                                 : NULL;
-    const struct document_facts *facts;
-    json_t *list;
+    struct document_wait *wait;
+    struct err err = {0};
+    char who[WHO_SIZE];
 
     if (!node)
         return;
-    if (cluster->plan.leader < 0) {
-        http_respond_problem(request, 503, NULL, "cluster %s has no leader now", cluster->name);
-        return;
-    }
-    facts = &cluster->nodes[cluster->plan.leader].view.report.document;
-    list = json_array();
-    for (int32_t slot = 0; slot < NODE_COUNT; slot++)
-        if (slot == node->slot ? fence : facts->fenced[slot])
-            json_array_append_new(list, json_string(cluster->nodes[slot].id));
-    change_document(request, cluster, fence ? "fence" : "unfence",
-                    json_pack("{s:o}", "fenced", list));
+    who_asks(request, who);
+    history_audit(cluster, who, fence ? "fence" : "unfence", json_pack("{s:s}", "node", node->id));
+    wait = xcalloc(1, sizeof *wait);
+    wait->request = request;
+    wait->call = document_fence(cluster, node->slot, fence, who, document_done, wait, &err);
+    await_document(request, wait, &err);
 }
 
 static void handle_fence(struct http_request *request, void *arg)
@@ -513,13 +508,16 @@ static bool read_number(struct http_request *request, const char *name, int64_t 
 static void handle_events(struct http_request *request, void *arg)
 {
     struct cluster *cluster = find_cluster(request, arg);
-    const char *accept = http_request_header(request, "Accept");
-    const char *last = http_request_header(request, "Last-Event-ID");
     int64_t since = 0, limit = EVENTS_DEFAULT;
+    const char *accept, *last;
 
+    if (!cluster)
+        return;
+    accept = http_request_header(request, "Accept");
+    last = http_request_header(request, "Last-Event-ID");
     if (last && units_parse_int(last, 0, INT64_MAX, &since, NULL))
         since = 0; /* of another server, perhaps: all may be news */
-    if (!cluster || !read_number(request, "since", INT64_MAX, &since) ||
+    if (!read_number(request, "since", INT64_MAX, &since) ||
         !read_number(request, "limit", EVENTS_MAX, &limit))
         return;
     if (accept && strstr(accept, "text/event-stream"))

@@ -74,6 +74,7 @@ static void round_run(struct cluster *cluster)
     act(cluster, &plan);
     tell_events(cluster, &plan);
     topology_update(cluster);
+    document_round(cluster);
     request_settled(cluster, &plan);
 }
 

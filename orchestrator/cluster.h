@@ -144,6 +144,7 @@ uint64_t request_submit(struct cluster *cluster, const struct request *request, 
                         int64_t timeout_ms, request_fn *fn, void *arg, struct err *err);
 void request_forget(struct cluster *cluster,
                     uint64_t id); /* the caller went away; the request goes on */
+void request_withdraw(struct cluster *cluster, uint64_t id); /* it is no longer offered; 0: none */
 void request_offer(struct cluster *cluster, struct request *out); /* for the view */
 void request_settled(struct cluster *cluster, const struct plan *plan);
 

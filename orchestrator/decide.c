@@ -1,7 +1,7 @@
 /*
  * decide(): gather the facts, move on as far as they allow, then write down what each node is told
  * and how the cluster looks. The phases are in struct memory; every move between them is made here
- * or in elect.c and birth.c.
+ * or in elect.c, birth.c and document.c.
  */
 #include "orchestrator/decide.h"
 
@@ -141,6 +141,18 @@ static void take_back_stranded(struct core *core)
         elect_if_possible(core, REASON_ELECTION_STRANDED, streaming);
 }
 
+/* A change that one agent holds is not confirmed: another leader's would have to be waited for. */
+static bool document_is_confirmed(const struct core *core)
+{
+    int holders = 0;
+
+    for (int32_t i = 0; i < NODE_COUNT; i++)
+        holders += core->facts.speaks[i] &&
+                   document_version_compare(core->view->nodes[i].report.document.version,
+                                            core->facts.document.version) == 0;
+    return holders >= QUORUM;
+}
+
 /* An operator fenced the leader itself: somebody else leads first, if there is somebody. */
 static bool move_off_fenced_leader(struct core *core)
 {
@@ -149,7 +161,8 @@ static bool move_off_fenced_leader(struct core *core)
     if (!core->facts.document.fenced[leader])
         return false;
     for (int32_t i = 0; i < NODE_COUNT; i++) {
-        if (i != leader && node_may_lead(core, i) && node_streams(core, i)) {
+        if (i != leader && node_may_lead(core, i) && node_streams(core, i) &&
+            document_is_confirmed(core)) {
             elect_if_possible(core, REASON_SWITCHOVER_OPENED, NODE_NONE);
             return true;
         }
@@ -191,6 +204,8 @@ static enum reason idle_advance(struct core *core)
     } else {
         elect_if_possible(core, judgement, NODE_NONE);
     }
+    if (core->memory->phase == PHASE_IDLE)
+        document_request(core, judgement);
     return judgement;
 }
 
@@ -220,6 +235,8 @@ void decide(const struct view *view, struct plan *plan)
             judgement = idle_advance(&core);
         else if (before == PHASE_BIRTH)
             birth_advance(&core);
+        else if (before == PHASE_DOCUMENT)
+            document_advance(&core);
         else
             election_advance(&core);
     } while (core.memory->phase != before && ++moves < NODE_COUNT * 2);

@@ -59,6 +59,7 @@ enum request_kind {
     REQUEST_FAILOVER,   /* an election now; target or NODE_NONE */
     REQUEST_SWITCHOVER, /* the leader first, politely; target or NODE_NONE */
     REQUEST_JOB,        /* target, job */
+    REQUEST_DOCUMENT,   /* the cluster document is to be changed, and no leader was seen */
 };
 
 /* One operator's request at a time and cluster; the shell queues and keeps offering it until it is
@@ -78,6 +79,7 @@ enum phase {
     PHASE_LEADER_FIRST, /* switchover: the leader promises, is fenced and gives its position */
     PHASE_PROMISING,    /* promises asked for, votes come in */
     PHASE_GRANTED,      /* granted; waiting for it to lead */
+    PHASE_DOCUMENT,     /* promises for one change of the document; nobody is granted */
 };
 
 struct memory {
@@ -99,6 +101,8 @@ struct memory {
     int64_t wait_until_ms;
     uint32_t highest_generation; /* ever heard of */
     uint64_t last_settled_request;
+    uint64_t job_request; /* the last job that was sent, and the job that its node had before */
+    uint64_t job_after;
     enum reason last_reason;   /* so that a standing situation is reported once */
     int64_t stranded_since_ms; /* a node stands above a healthy leader since; 0: none does */
     int64_t asked_all_ms;      /* since when all voters are asked, not the leader alone */
@@ -127,6 +131,15 @@ struct plan_event {
     uint32_t generation;
 };
 
+/* A change of the document without a leader, for REQUEST_DOCUMENT. While it is due the shell makes
+ * that request's change, once and at one node, under the promise (memory.generation, proposer);
+ * what comes out of it is written at the others that hold the promise. */
+struct document_write {
+    bool due;
+    int32_t at; /* holds the greatest document of those that promised */
+    bool promised[NODE_COUNT];
+};
+
 struct blocker {
     enum reason reason;
     int32_t node;
@@ -148,6 +161,7 @@ struct plan {
     bool request_ok;
     enum reason request_reason;
     int32_t request_node; /* whom request_reason speaks of, or NODE_NONE */
+    struct document_write write;
 
     /* the cluster as people see it */
     int32_t leader;      /* slot or NODE_NONE */

@@ -202,6 +202,12 @@ static void promising_advance(struct core *core)
         election_grant(core, ballot.candidate, ballot.member);
         return;
     }
+    /* What an operator changes may be what it waits for: a fence, for one. */
+    if (document_waits(core) && (ballot.blocked == REASON_BLOCKED_OPERATOR_FENCE ||
+                                 timed_out(core, memory->asked_all_ms, timeout_ms))) {
+        document_open(core);
+        return;
+    }
     if (timed_out(core, memory->asked_all_ms, timeout_ms)) {
         bool override = request_waits(core) && core->view->request.kind == REQUEST_FAILOVER &&
                         core->view->request.id != memory->request;
@@ -306,6 +312,7 @@ void election_advance(struct core *core)
     case PHASE_PROMISING: promising_advance(core); break;
     case PHASE_GRANTED: granted_advance(core); break;
     case PHASE_IDLE:
-    case PHASE_BIRTH: break;
+    case PHASE_BIRTH:
+    case PHASE_DOCUMENT: break;
     }
 }

@@ -8,6 +8,7 @@
  *   decide_ballot.c   R and its candidate; design "Election"
  *   decide_birth.c    design "Birth"
  *   decide_request.c  operators' requests
+ *   decide_document.c the cluster document without a leader
  *   decide_message.c  what each node is told
  *   decide_status.c   the cluster as people see it, and what stands in an election's way
  */
@@ -112,6 +113,16 @@ void request_settle(struct core *core, bool ok, enum reason reason, int32_t node
 void request_settle_election(struct core *core, bool ok, enum reason reason, int32_t node);
 /* Is there a request to serve? */
 bool request_waits(const struct core *core);
+
+/* --- decide_document.c --- */
+/* Is an operator's change of the document to be made? */
+bool document_waits(const struct core *core);
+/* In PHASE_IDLE, where no election is opened: refused, left to the leader's agent, or begun. */
+void document_request(struct core *core, enum reason judgement);
+void document_open(struct core *core);
+void document_advance(struct core *core);
+/* Is it to promise? */
+bool document_asks(const struct core *core, int32_t node);
 
 /* --- decide_message.c --- */
 void messages_write(struct core *core);

@@ -130,6 +130,7 @@ static void send_job(struct core *core)
         message = begin_follower(core, request->target);
     }
     message->job = request->job;
+    message->job_after = core->memory->job_after;
 }
 
 /* In maintenance nothing is touched, but what an operator's own election began is finished. */
@@ -164,6 +165,12 @@ void messages_write(struct core *core)
     case PHASE_PROMISING:
         for (int32_t i = 0; i < NODE_COUNT; i++) {
             if (node_may_vote(core, i) || (i == core->memory->old_leader && node_answers(core, i)))
+                ask_promise(core, i);
+        }
+        break;
+    case PHASE_DOCUMENT:
+        for (int32_t i = 0; i < NODE_COUNT; i++) {
+            if (document_asks(core, i))
                 ask_promise(core, i);
         }
         break;

@@ -185,6 +185,19 @@ static void request_failover(struct core *core)
 
 /* --- jobs --- */
 
+/* Somebody else's job has come in since this one was sent first: whether this one was taken on
+ * before it nobody can tell any more, and it is not to be done twice. */
+static bool job_was_passed(struct core *core, const struct node_view *node)
+{
+    struct memory *memory = core->memory;
+
+    if (memory->job_request != core->view->request.id) {
+        memory->job_request = core->view->request.id;
+        memory->job_after = node->report.job.id;
+    }
+    return node->report.job.id != memory->job_after;
+}
+
 static void request_job(struct core *core)
 {
     const struct request *request = &core->view->request;
@@ -196,7 +209,8 @@ static void request_job(struct core *core)
         request_settle(core, true, REASON_JOB_SENT, request->target);
     } else if (!node_answers(core, request->target)) {
         request_settle(core, false, REASON_BLOCKED_SILENT, request->target);
-    } else if (fact->generation == 0 || node->report.promise.generation > fact->generation ||
+    } else if (job_was_passed(core, node) || fact->generation == 0 ||
+               node->report.promise.generation > fact->generation ||
                (request->target != fact->node && !node->report.registered)) {
         request_settle(core, false, REASON_REQUEST_REFUSED, request->target);
     }
@@ -219,5 +233,6 @@ void request_advance(struct core *core)
     case REQUEST_FAILOVER: request_failover(core); break;
     case REQUEST_SWITCHOVER: request_switchover(core); break;
     case REQUEST_JOB: request_job(core); break;
+    case REQUEST_DOCUMENT: break; /* document_request(): after what can be done about a leader */
     }
 }

@@ -89,7 +89,8 @@ static enum reason why_not_writable(const struct core *core, enum reason judgeme
     case PHASE_GRANTED:
         return core->memory->why == REASON_BIRTH_OPENED ? REASON_BIRTH_GRANTED
                                                         : REASON_ELECTION_GRANTED;
-    case PHASE_LEADER_FIRST: return core->memory->why;
+    case PHASE_LEADER_FIRST:
+    case PHASE_DOCUMENT: return core->memory->why;
     case PHASE_IDLE: break;
     }
     if (is_block(core->stance) && core->plan->leader == NODE_NONE)

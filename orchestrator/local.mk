@@ -3,7 +3,7 @@ noinst_LIBRARIES += libogdecide.a
 libogdecide_a_SOURCES = orchestrator/decide.h orchestrator/reasons.def orchestrator/decide_internal.h \
 	orchestrator/decide.c orchestrator/reasons.c orchestrator/decide_facts.c orchestrator/decide_leader.c \
 	orchestrator/decide_ballot.c orchestrator/decide_elect.c orchestrator/decide_birth.c orchestrator/decide_request.c \
-	orchestrator/decide_message.c orchestrator/decide_status.c
+	orchestrator/decide_document.c orchestrator/decide_message.c orchestrator/decide_status.c
 
 unit_tests += tests/unit/test_decide tests/unit/test_decide_storm tests/unit/test_golden_decide
 tests_unit_test_decide_SOURCES = tests/unit/test_decide.c \

@@ -111,6 +111,7 @@ static void node_failed(struct node *node, bool refuses, int complaint, const ch
 static void drop_measures(struct report *report)
 {
     report->sequence = 0;
+    report->sampled_age_ms = 0;
     report->write_lsn = report->flush_lsn = report->replay_lsn = report->oldest_lsn = 0;
     report->replay_lag_ms = report->local_probe_failing_ms = 0;
     report->disk_free_bytes = 0;
@@ -269,12 +270,13 @@ static void poll_done(const struct http_result *result, void *arg)
 
 static void poll_start(struct node *node)
 {
-    char path[64], url[URL_SIZE];
+    char path[128], url[URL_SIZE];
     bool failing = node->failing_since_ms != 0 || node->answered_ms == 0;
 
     if (node->poll)
         return;
-    snprintf(path, sizeof path, "/v1/report?since=%llu&wait_ms=%d", (unsigned long long)node->since,
+    snprintf(path, sizeof path, "/v1/report?since=%llu&run=%016llx&wait_ms=%d",
+             (unsigned long long)node->since, (unsigned long long)node->view.report.agent_run,
              failing ? 0 : POLL_WAIT_MS);
     node_url(node, path, url, sizeof url);
     append_relay(node, url, sizeof url);

@@ -71,7 +71,8 @@ void requests_free(struct requests *requests)
 
 static const char *action_name(const struct request *request)
 {
-    static const char *const names[] = {"nothing", "init", "failover", "switchover", "job"};
+    static const char *const names[] = {"nothing",    "init", "failover",
+                                        "switchover", "job",  "document"};
 
     if (request->kind == REQUEST_JOB)
         return job_kind_name(request->job.kind);
@@ -115,7 +116,8 @@ uint64_t request_submit(struct cluster *cluster, const struct request *request, 
     requests->fn = fn;
     requests->arg = arg;
     loop_timer_start(requests->deadline, timeout_ms);
-    history_audit(cluster, who, action_name(request), action_details(cluster, request));
+    if (request->kind != REQUEST_DOCUMENT) /* what is changed has been noted */
+        history_audit(cluster, who, action_name(request), action_details(cluster, request));
     cluster_changed(cluster);
     return requests->current.id;
 }
@@ -124,6 +126,18 @@ void request_forget(struct cluster *cluster, uint64_t id)
 {
     if (cluster->requests->current.id == id)
         cluster->requests->fn = NULL;
+}
+
+void request_withdraw(struct cluster *cluster, uint64_t id)
+{
+    struct requests *requests = cluster->requests;
+
+    if (id == 0 || requests->current.id != id)
+        return;
+    requests->fn = NULL;
+    loop_timer_stop(requests->deadline);
+    memset(&requests->current, 0, sizeof requests->current);
+    cluster_changed(cluster);
 }
 
 void request_offer(struct cluster *cluster, struct request *out)

@@ -44,8 +44,13 @@ struct document_call;
 typedef void document_fn(int status, const json_t *answer, const char *detail, void *arg);
 struct document_call *document_change(struct cluster *cluster, const json_t *change,
                                       const char *who, document_fn *fn, void *arg, struct err *err);
+/* Fences the node at SLOT, or lifts its fence. */
+struct document_call *document_fence(struct cluster *cluster, int32_t slot, bool fence,
+                                     const char *who, document_fn *fn, void *arg, struct err *err);
 struct document_call *document_fetch(struct cluster *cluster, document_fn *fn, void *arg,
                                      struct err *err);
+/* After a round: makes the change that its plan has due. */
+void document_round(struct cluster *cluster);
 void document_forget(struct document_call *call); /* the caller went away; a change goes on */
 /* Ends what is under way, without a word: the callers have gone. */
 void document_stop(struct cluster *cluster);

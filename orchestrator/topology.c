@@ -313,9 +313,15 @@ static json_t *blockers_json(const struct cluster *cluster)
 
 static const char *phase_name(enum phase phase)
 {
-    static const char *const names[] = {"idle", "birth", "fencing leader", "electing", "promoting"};
-
-    return names[phase];
+    switch (phase) {
+    case PHASE_IDLE: return "idle";
+    case PHASE_BIRTH: return "birth";
+    case PHASE_LEADER_FIRST: return "fencing leader";
+    case PHASE_PROMISING: return "electing";
+    case PHASE_GRANTED: return "promoting";
+    case PHASE_DOCUMENT: return "changing document";
+    }
+    return "";
 }
 
 json_t *topology_json(struct cluster *cluster)

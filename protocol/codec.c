@@ -80,6 +80,7 @@ static const struct field desired_fields[] = {
     FIELD_EACH_OF(desired, FIELD_RECORD, incarnations, incarnation_fields),
     FIELD_EACH(desired, FIELD_U32, destroyed_number),
     FIELD_OF(desired, FIELD_RECORD, job, job_fields),
+    FIELD(desired, FIELD_ID64, job_after),
     FIELD_AS(desired, FIELD_RECORD, document, "document_version", document_version_fields),
     FIELD_END,
 };
@@ -150,6 +151,7 @@ static const struct field report_fields[] = {
     FIELD(report, FIELD_BOOL, accepts_writes),
     FIELD(report, FIELD_BOOL, local_probe_ok),
     FIELD(report, FIELD_U32, local_probe_failing_ms),
+    FIELD(report, FIELD_AGE, sampled_age_ms),
     FIELD(report, FIELD_U32, timeline),
     FIELD(report, FIELD_LSN, write_lsn),
     FIELD(report, FIELD_LSN, flush_lsn),

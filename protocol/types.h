@@ -91,7 +91,7 @@ enum role { ROLE_NONE, ROLE_FENCED, ROLE_LEADER, ROLE_FOLLOWER };
 
 enum job_kind { JOB_NONE, JOB_RESTART, JOB_REINIT };
 
-/* An operator's job for one node; each id is done once. */
+/* An operator's job for one node. */
 struct job {
     uint64_t id; /* 0: none */
     enum job_kind kind;
@@ -126,6 +126,8 @@ struct desired {
     /* operator's override: incarnations up to this one are void */
     uint32_t destroyed_number[NODE_COUNT];
     struct job job;
+    /* taken on only by a node whose last job is this one, so that a late copy is not done again */
+    uint64_t job_after;
     struct document_version document; /* of the text that came along; {0,0}: none did */
 };
 
@@ -232,6 +234,8 @@ struct report {
     bool accepts_writes;             /* leader: a counted standby streams */
     bool local_probe_ok;             /* fresh local connection and, when leading, a write */
     uint32_t local_probe_failing_ms; /* 0: fine */
+    /* since what follows, to replay_lag_ms, was read, and the standbys; AGE_NEVER: it was not */
+    uint32_t sampled_age_ms;
     uint32_t timeline;
     uint64_t write_lsn; /* leader: insert; standby: received */
     uint64_t flush_lsn;

@@ -586,9 +586,9 @@ static void respond_version(struct fake_node *node, struct http_request *request
     struct document_version version = node->report.document.version;
 
     http_respond_json(request, 200,
-                      json_pack("{s:{s:I,s:I}}", "version", "generation",
+                      json_pack("{s:{s:I,s:I},s:b,s:{}}", "version", "generation",
                                 (json_int_t)version.generation, "counter",
-                                (json_int_t)version.counter));
+                                (json_int_t)version.counter, "replicated", 1, "document"));
 }
 
 static void get_document(struct http_request *request, void *arg)
@@ -603,14 +603,17 @@ static void post_document(struct http_request *request, void *arg)
     struct fake_cluster *cluster = node->cluster;
     struct err err = {0};
     json_t *json = NULL;
-    bool maintenance;
+    bool maintenance = node->report.document.maintenance;
 
     if (misbehaves(node, request))
         return;
     if (json_parse_bounded(request->body, request->body_size, BODY_DEPTH, &json, &err) != 0 ||
-        json_field_bool(json_object_get(json, "change"), "maintenance", JSON_REQUIRED, &maintenance,
-                        &err) != 0) {
+        (json_object_get(json, "change") &&
+         json_field_bool(json_object_get(json, "change"), "maintenance", JSON_OPTIONAL,
+                         &maintenance, &err) != 0)) {
         http_respond_problem(request, 400, NULL, "%s", err.text);
+    } else if (!json_object_get(json, "change")) {
+        respond_version(node, request); /* they share one document */
     } else {
         node->report.document.maintenance = maintenance;
         node->report.document.version.generation = node->report.promise.generation;

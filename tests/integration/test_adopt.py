@@ -183,3 +183,16 @@ def test_adopt__sync_names_emptied_by_a_superuser__demotes_and_names_the_cause(c
     assert c.leader().one("SHOW synchronous_standby_names")
     with open(f"{old.data}/postgresql.auto.conf") as f:
         assert "synchronous_standby_names" not in f.read()
+
+
+def test_adopt__reader_that_counted_in_an_earlier_run__is_answered_in_full_at_the_same_sequence(c):
+    n = c.followers()[0]
+
+    def ask():
+        report = n.api.get("/v1/report").json
+        since = f"/v1/report?since={report['sequence']}&wait_ms=0&run="
+        assert n.api.get(since + report["agent_run"]).status == 204, "there is news: ask again"
+        other = n.api.get(since + "0123456789abcdef")
+        assert other.status == 200 and other.json["agent_run"] == report["agent_run"], other
+        return True
+    wait(ask, 10, "a reader of this run hears no news, one of another run all of it")

@@ -21,6 +21,7 @@ enum {
 static const struct options core_options = {.fence_timeout_ms = 3000,
                                             .receiver_timeout_ms = 300,
                                             .stop_timeout_ms = 5000,
+                                            .checkpoint_timeout_ms = 3000,
                                             .position_timeout_ms = 2000,
                                             .recheck_timeout_ms = 5000,
                                             .start_backoff_ms = 500};
@@ -66,6 +67,7 @@ static bool dispatch(int index, const struct step *step)
         if (m->runs[RUN_CHECKPOINT].active)
             return true;
         m->in.checkpoint_running = true;
+        m->in.checkpoint_since_ms = world.now_ms;
         step_dispatch(index, RUN_CHECKPOINT, step);
         return true;
     case STEP_STOP_CHILD: return false;
@@ -485,7 +487,8 @@ static void recall(struct machine *m)
     if (!m->disk.conf_written || m->disk.note_digest != m->disk.conf_digest)
         return;
     m->in.replication = m->disk.note;
-    m->in.replication_known = m->in.replication_loaded = true;
+    m->in.replication_known = true;
+    m->in.replication_loaded = false;
     m->in.replication_since_ms = world.now_ms;
 }
 

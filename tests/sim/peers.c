@@ -63,7 +63,9 @@ static void put_server(const struct machine *m, struct report *r)
         r->local_probe_failing_ms = (uint32_t)(world.now_ms - m->probe_failing_ms) + 1;
     r->receiver.message_age_ms = AGE_NEVER;
     r->oldest_lsn = m->disk.oldest_lsn;
+    r->sampled_age_ms = AGE_NEVER;
     if (m->sampled) {
+        r->sampled_age_ms = (uint32_t)(world.now_ms - m->seen.taken_ms);
         r->timeline = m->seen.flushed.timeline;
         r->write_lsn = m->seen.write_lsn;
         r->flush_lsn = m->seen.flushed.lsn;
@@ -108,6 +110,7 @@ static void build(int index, struct report *r)
 static void strip(struct report *r, bool positions)
 {
     r->sequence = 0;
+    r->sampled_age_ms = 0;
     r->local_probe_failing_ms /= 100;
     for (int slot = 0; slot < NODE_COUNT; slot++) {
         r->peers[slot].agent_age_ms = r->peers[slot].postgres_age_ms = 0;

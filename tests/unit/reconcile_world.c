@@ -32,6 +32,7 @@ void world_make_follower(struct world *w)
     w->in.options = (struct options){.fence_timeout_ms = 3000,
                                      .receiver_timeout_ms = 200,
                                      .stop_timeout_ms = 3000,
+                                     .checkpoint_timeout_ms = 1000,
                                      .position_timeout_ms = 1000,
                                      .recheck_timeout_ms = 2000,
                                      .start_backoff_ms = 100};
@@ -231,6 +232,8 @@ void world_carry_out(struct world *w)
 {
     switch (w->step.kind) {
     case STEP_PERSIST:
+        if (w->step.durable.job.id != w->durable.job.id)
+            w->in.job_stopped = false;
         w->durable = w->step.durable;
         if (w->step.reason == AGENT_REASON_SPEND || w->step.reason == AGENT_REASON_REWIND_MARK)
             w->in.due = true;

@@ -4,6 +4,7 @@
 #include "agent/child.h"
 #include "agent/node.h"
 #include "agent/options.h"
+#include "agent/replies.h"
 #include "agent/scram.h"
 #include "base/loop.h"
 
@@ -117,6 +118,52 @@ static void test_child_output__no_rewind_required__is_noticed(void **state)
     assert_false(output.no_rewind_required);
     take(&output, "pg_rewind: no rewind required\n");
     assert_true(output.no_rewind_required);
+}
+
+/* --- replies
+ * ----------------------------------------------------------------------------------------- */
+
+/* The standby's clock is an hour off, either way, or jumps: nothing of it reaches this machine's.
+ */
+static void test_replies__clock_of_the_standby__does_not_matter(void **state)
+{
+    static const int64_t offsets_us[] = {0, 3600000000, -3600000000};
+    static const char name[] = "ogel_n2_i1_g5";
+
+    (void)state;
+    for (size_t i = 0; i < sizeof offsets_us / sizeof offsets_us[0]; i++) {
+        struct replies replies = {.reply = {{.seen_ms = 0}}};
+        int64_t sent_us = 7000000 + offsets_us[i];
+
+        replies_note(&replies, name, sent_us, 1000);
+        assert_int_equal(replies_heard(&replies, name), 0); /* of now, or of an hour ago */
+        replies_note(&replies, name, sent_us, 1500);
+        assert_int_equal(replies_heard(&replies, name), 0);
+        replies_note(&replies, name, sent_us + 1, 2000);
+        assert_int_equal(replies_heard(&replies, name), 1500);
+        replies_note(&replies, name, sent_us + 1, 9000); /* it has died */
+        assert_int_equal(replies_heard(&replies, name), 1500);
+        replies_note(&replies, name, sent_us - 5, 9500);
+        assert_int_equal(replies_heard(&replies, name), 9000);
+    }
+}
+
+static void test_replies__of_several__are_kept_apart_and_the_oldest_makes_room(void **state)
+{
+    struct replies replies = {.reply = {{.seen_ms = 0}}};
+    char name[REPLY_NAME_SIZE];
+
+    (void)state;
+    for (int round = 0; round < 2; round++)
+        for (int i = 0; i < REPLIES_MAX; i++) {
+            snprintf(name, sizeof name, "ogel_n%d_i1_g5", i);
+            replies_note(&replies, name, 100 * round + i, 1000 * (round + 1) + i);
+        }
+    assert_int_equal(replies_heard(&replies, "ogel_n3_i1_g5"), 1003);
+    replies_note(&replies, "ogel_n1_i1_g6", 1, 5000);
+    assert_int_equal(replies_heard(&replies, "ogel_n1_i1_g6"), 0);
+    assert_int_equal(replies_heard(&replies, "ogel_n0_i1_g5"), 0);
+    assert_int_equal(replies_heard(&replies, "ogel_n3_i1_g5"), 1003);
 }
 
 /* --- options
@@ -281,6 +328,8 @@ static void test_report__data_about_to_be_given_up__is_not_called_complete(void 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_replies__clock_of_the_standby__does_not_matter),
+        cmocka_unit_test(test_replies__of_several__are_kept_apart_and_the_oldest_makes_room),
         cmocka_unit_test(test_scram__the_rfcs_example__matches_its_password_only),
         cmocka_unit_test(test_scram__a_new_verifier__matches_and_is_salted),
         cmocka_unit_test(test_scram__only_a_generated_password_of_a_program__is_not_stretched),

@@ -80,6 +80,7 @@ static struct desired full_desired(void)
         .incarnations = {{1, 10}, {3, 33}, {2, 22}},
         .destroyed_number = {1, 0, 2},
         .job = {9, JOB_RESTART},
+        .job_after = 8,
         .document = {4, 3},
     };
 
@@ -218,6 +219,7 @@ static void test_desired__as_text__has_this_form(void **state)
               "{\"number\":2,\"nonce\":\"0000000000000016\"}],"
               "\"destroyed_number\":[1,0,2],"
               "\"job\":{\"id\":\"0000000000000009\",\"kind\":\"restart\"},"
+              "\"job_after\":\"0000000000000008\","
               "\"document_version\":{\"generation\":4,\"counter\":3}}");
     free(text);
     json_decref(json);

@@ -514,6 +514,26 @@ static void test_reasons__codes_are_unique(void **state)
     assert_string_equal(reason_code((enum reason)REASON_COUNT), "?");
 }
 
+/* What was sent may have been taken on and followed by another job between two reports. */
+static void test_job__another_came_in_between__is_not_sent_again(void **state)
+{
+    struct scene scene;
+
+    (void)state;
+    scene_init(&scene);
+    scene_healthy(&scene, N1, 5);
+    scene.view.nodes[N2].report.job.id = 40;
+    scene.view.request = (struct request){
+        .id = 50, .kind = REQUEST_JOB, .target = N2, .job = {50, JOB_RESTART}};
+    scene_decide(&scene);
+    assert_true(scene.plan.send[N2]);
+    assert_int_equal(scene.plan.message[N2].job_after, 40);
+    scene.view.nodes[N2].report.job.id = 60;
+    scene_decide(&scene);
+    assert_false(scene.plan.send[N2]);
+    assert_true(scene.plan.request_settled && !scene.plan.request_ok);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -544,6 +564,7 @@ int main(void)
         cmocka_unit_test(test_leader__followers_diverged__is_not_cut_off),
         cmocka_unit_test(test_backoff__failover_of_another_orchestrator__counts),
         cmocka_unit_test(test_reasons__codes_are_unique),
+        cmocka_unit_test(test_job__another_came_in_between__is_not_sent_again),
     };
 
     return cmocka_run_group_tests_name("decide", tests, NULL, NULL);

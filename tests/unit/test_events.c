@@ -1,6 +1,8 @@
 #include "tests/unit/tmpdir.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "agent/events.h"
 #include "base/json.h"
@@ -109,22 +111,63 @@ static void test_events__lost_lines__do_not_stop_the_next_run(void **state)
     events_free(events);
 }
 
-static void test_events__damaged_lines__are_skipped(void **state)
+static void append(const char *lines)
+{
+    struct err err = {0};
+
+    assert_int_equal(events_append(tmpdir, lines, &err), 0);
+}
+
+static void append_sealed(const char *text)
+{
+    json_t *entry = json_loads(text, 0, NULL);
+    char *line = json_dump_sealed(entry), *whole = xasprintf("%s\n", line);
+
+    append(whole);
+    free(whole);
+    free(line);
+    json_decref(entry);
+}
+
+static void test_events__damaged_lines__are_skipped_and_hide_no_other(void **state)
 {
     struct events *events = open_log(1);
-    struct err err = {0};
 
     (void)state;
     add(events, "a");
     flush(events);
-    assert_int_equal(events_append(tmpdir, "{\"sequence\": 2, \"te\n\n[]\n\xff\xff\n{}\n", &err),
-                     0);
-    assert_int_equal(
-        events_append(tmpdir, "{\"sequence\": 7, \"text\": \"b\"}\n{\"sequence\": 8", &err), 0);
+    append("{\"sequence\": 2, \"te\n\n[]\n\xff\xff\n{}\n{\"sequence\":3,\"text\":\"unsealed\"}\n");
+    append_sealed("{\"text\": \"without a number\"}");
+    append_sealed("{\"sequence\": 7, \"text\": \"b\"}");
+    append("{\"sequence\": 8");
+    append_sealed("{\"sequence\": 9, \"text\": \"c\"}");
     events_free(events);
     events = open_log(2);
-    assert_int_equal(events_last(events), 7);
-    assert_listed(events, 6, 10, "b");
+    assert_int_equal(events_last(events), 9);
+    assert_listed(events, 0, 10, "a b c");
+    assert_listed(events, 6, 10, "b c");
+    assert_listed(events, 7, 10, "c");
+    events_free(events);
+}
+
+/* A block that never reached the disk reads as zeroes. */
+static void test_events__hole_in_the_file__hides_nothing_behind_it(void **state)
+{
+    struct events *events = open_log(1);
+    int fd;
+
+    (void)state;
+    add(events, "a");
+    flush(events);
+    fd = open(tmp_path("events.jsonl"), O_WRONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, 8192), 0);
+    close(fd);
+    add(events, "b");
+    flush(events);
+    events_free(events);
+    events = open_log(2);
+    assert_listed(events, 0, 10, "a b");
     events_free(events);
 }
 
@@ -193,7 +236,8 @@ int main(void)
         TEST(test_events__entries__are_listed_oldest_first_after_since),
         TEST(test_events__what_was_appended__survives_a_restart),
         TEST(test_events__lost_lines__do_not_stop_the_next_run),
-        TEST(test_events__damaged_lines__are_skipped),
+        TEST(test_events__damaged_lines__are_skipped_and_hide_no_other),
+        TEST(test_events__hole_in_the_file__hides_nothing_behind_it),
         TEST(test_events__memory__keeps_the_newest),
         TEST(test_events__the_files__never_exceed_twice_their_bound),
         TEST(test_events__hostile_text__stays_one_entry),

@@ -6,85 +6,6 @@
 
 #include "tests/unit/tmpdir.h"
 
-/* --- faults --------------------------------------------------------------------------------- */
-
-/* Counts the calls and fails the chosen one; `dead` makes all later ones fail too, as after a
- * crash. */
-static struct {
-    int calls, fail_at;
-    bool dead;
-} fault;
-
-static bool faulty(void)
-{
-    int call = fault.calls++;
-
-    if (call != fault.fail_at && !(fault.dead && call > fault.fail_at))
-        return false;
-    errno = EIO;
-    return true;
-}
-
-static int faulty_open(const char *path, int flags, mode_t mode)
-{
-    return faulty() ? -1 : io_ops_system.open(path, flags, mode);
-}
-
-static ssize_t faulty_pread(int fd, void *buf, size_t len, off_t offset)
-{
-    return faulty() ? -1 : io_ops_system.pread(fd, buf, len, offset);
-}
-
-/* Three bytes at a time; the failing one still writes one. */
-static ssize_t faulty_pwrite(int fd, const void *buf, size_t len, off_t offset)
-{
-    bool fails = faulty();
-    ssize_t put = io_ops_system.pwrite(fd, buf, fails ? 1 : len < 3 ? len : 3, offset);
-
-    errno = ENOSPC;
-    return fails ? -1 : put;
-}
-
-static int faulty_sync(int fd)
-{
-    return faulty() ? -1 : io_ops_system.fsync(fd);
-}
-
-static int faulty_rename(const char *from, const char *to)
-{
-    return faulty() ? -1 : io_ops_system.rename(from, to);
-}
-
-static int faulty_unlink(const char *path)
-{
-    return faulty() ? -1 : io_ops_system.unlink(path);
-}
-
-static int faulty_close(int fd)
-{
-    bool fails = faulty();
-
-    io_ops_system.close(fd); /* the descriptor is gone in any case, as in the kernel */
-    errno = EIO;
-    return fails ? -1 : 0;
-}
-
-static const struct io_ops faulty_ops = {faulty_open, faulty_pread,  faulty_pwrite, faulty_sync,
-                                         faulty_sync, faulty_rename, faulty_unlink, faulty_close};
-
-static int write_faulty(const char *path, const char *text, int fail_at, bool dead, struct err *err)
-{
-    int rc;
-
-    fault.calls = 0;
-    fault.fail_at = fail_at;
-    fault.dead = dead;
-    io_ops = &faulty_ops;
-    rc = file_write_atomic(path, text, strlen(text), 0600, err);
-    io_ops = &io_ops_system;
-    return rc;
-}
-
 /* --- reading and writing -------------------------------------------------------------------- */
 
 static void assert_content(const char *path, const char *expected)
@@ -177,36 +98,41 @@ static void test_write__leftover_and_link__are_replaced(void **state)
     assert_false(file_exists(tmp_path("f.tmp")));
 }
 
-static void test_write__failure_of_any_call__leaves_old_or_new(void **state)
+static void append_text(const char *path, const char *text)
 {
-    const char *path = tmp_path("f"), *tmp = tmp_path("f.tmp");
-    int failed = 0, calls;
+    assert_int_equal(file_append(path, text, strlen(text), NULL), 0);
+}
+
+static void test_append__after_half_a_line__begins_a_new_one(void **state)
+{
+    const char *path = tmp_path("lines");
+    int64_t size = -1;
 
     (void)state;
-    write_text(path, "the old content");
-    assert_int_equal(write_faulty(path, "the old content", -1, false, NULL), 0);
-    calls = fault.calls;
-    assert_true(calls >= 12); /* unlink open 5×pwrite fsync close rename open fsync close */
-    for (int at = 0; at < calls; at++) {
-        for (int dead = 0; dead < 2; dead++) {
-            struct err err;
-            char *data;
+    assert_int_equal(file_size(path, &size, NULL), 0);
+    assert_int_equal(size, 0);
+    append_text(path, "one\n");
+    append_text(path, "tw");
+    append_text(path, "three\n");
+    append_text(path, "four\n");
+    assert_int_equal(file_sync(path, NULL), 0);
+    assert_content(path, "one\ntw\nthree\nfour\n");
+    assert_int_equal(file_size(path, &size, NULL), 0);
+    assert_int_equal(size, 18);
+}
 
-            write_text(path, "the old content");
-            if (write_faulty(path, "the new content", at, dead, &err) < 0) {
-                failed++;
-                assert_true(err.code == ERR_IO || err.code == ERR_NO_SPACE);
-            } else {
-                assert_content(path, "the new content");
-            }
-            assert_int_equal(file_read(path, 100, &data, NULL, &err), 0);
-            assert_true(!strcmp(data, "the old content") || !strcmp(data, "the new content"));
-            free(data);
-            assert_true(dead || !file_exists(tmp));
-        }
-    }
-    /* All but the last close(), whose failure says nothing about the directory's sync. */
-    assert_int_equal(failed, 2 * (calls - 1));
+static void test_append__to_what_is_no_file__is_refused(void **state)
+{
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(file_append(tmpdir, "x\n", 2, &err), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+    assert_int_equal(mkfifo(tmp_path("fifo"), 0600), 0);
+    assert_int_equal(file_append(tmp_path("fifo"), "x\n", 2, &err), -1);
+    assert_non_null(strstr(err.text, "is no regular file"));
+    assert_int_equal(file_sync(tmp_path("none"), &err), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
 }
 
 static void test_write__no_directory__is_an_error(void **state)
@@ -411,7 +337,8 @@ int main(void)
         IN_TMPDIR(test_read__missing_directory_fifo__are_errors),
         IN_TMPDIR(test_write__mode__does_not_depend_on_the_umask),
         IN_TMPDIR(test_write__leftover_and_link__are_replaced),
-        IN_TMPDIR(test_write__failure_of_any_call__leaves_old_or_new),
+        IN_TMPDIR(test_append__after_half_a_line__begins_a_new_one),
+        IN_TMPDIR(test_append__to_what_is_no_file__is_refused),
         IN_TMPDIR(test_write__no_directory__is_an_error),
         IN_TMPDIR(test_mkdir__parents__get_the_mode),
         IN_TMPDIR(test_mkdir__over_a_file__is_refused),

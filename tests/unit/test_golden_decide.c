@@ -12,7 +12,7 @@
  *   lose n1 silent|refuses           its machine is off the net | answers with resets
  *   peers n1 agent|noagent VERDICT   how the other two see it
  *   n1 KEY=VALUE …                   any field, see node_set()
- *   request init|failover|switchover|job [n2] [destroyed=n1,n3]
+ *   request init|failover|switchover|job|document|none [n2] [destroyed=n1,n3]
  *   forget                           the orchestrator is restarted
  */
 #include <dirent.h>
@@ -39,7 +39,8 @@ static const char *const probe_words[] = {"unknown",  "primary", "standby", "ref
                                           "starting", "silent",  "broken",  NULL};
 static const char *const pg_words[] = {"absent",   "down",    "starting", "up",
                                        "stopping", "crashed", NULL};
-static const char *const phase_words[] = {"idle", "birth", "leader_first", "promising", "granted"};
+static const char *const phase_words[] = {"idle",      "birth",   "leader_first",
+                                          "promising", "granted", "document"};
 static const char *const role_words[] = {"none", "fenced", "leader", "follower", NULL};
 
 /* --- reading --- */
@@ -109,6 +110,16 @@ static bool report_set_of(const struct scenario *scenario, struct report *report
     return true;
 }
 
+/* "9", or with its generation: "6.9" */
+static void set_document(struct document_version *version, const char *value)
+{
+    const char *dot = strchr(value, '.');
+
+    if (dot != NULL)
+        version->generation = number(value);
+    version->counter = number(dot != NULL ? dot + 1 : value);
+}
+
 static bool report_set(const struct scenario *scenario, struct report *report, const char *key,
                        const char *value)
 {
@@ -139,7 +150,7 @@ static bool report_set(const struct scenario *scenario, struct report *report, c
     else if (strcmp(key, "timeline") == 0)
         report->timeline = number(value);
     else if (strcmp(key, "document") == 0)
-        report->document.version.counter = number(value);
+        set_document(&report->document.version, value);
     else if (strcmp(key, "cluster") == 0)
         report->cluster.bytes[0] = (uint8_t)number(value);
     else if (strcmp(key, "promise") == 0)
@@ -181,7 +192,8 @@ static void node_set(const struct scenario *scenario, struct node_view *node, co
 
 static void make_request(struct scenario *scenario, char **words)
 {
-    static const char *const kinds[] = {"none", "init", "failover", "switchover", "job", NULL};
+    static const char *const kinds[] = {"none", "init",     "failover", "switchover",
+                                        "job",  "document", NULL};
     struct request *request = &scenario->scene.view.request;
 
     memset(request, 0, sizeof(*request));
@@ -257,6 +269,14 @@ static void print_plan(FILE *out, const struct plan *plan)
     for (int32_t i = 0; i < NODE_COUNT; i++) {
         if (plan->probe[i])
             fprintf(out, "> probe %s\n", name(i));
+    }
+    if (plan->write.due) {
+        fprintf(out, "> write at %s, held by", name(plan->write.at));
+        for (int32_t i = 0; i < NODE_COUNT; i++) {
+            if (plan->write.promised[i])
+                fprintf(out, " %s", name(i));
+        }
+        fprintf(out, "\n");
     }
     if (plan->request_settled)
         fprintf(out, "> request %s %s %s\n", plan->request_ok ? "done" : "refused",

@@ -2,13 +2,16 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
+#include <openssl/sha.h>
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/rand.h"
 #include "base/units.h"
 
 static json_t *parse(const char *text)
@@ -212,9 +215,64 @@ static void test_json__dump__is_one_line(void **state)
     json_decref(obj);
 }
 
+static void test_sealed__line__comes_back_without_its_sum(void **state)
+{
+    json_t *object = json_pack("{s:s,s:i}", "text", "a \"b\" \xc3\xa9\n", "n", 7), *back;
+    char *line = json_dump_sealed(object);
+
+    (void)state;
+    assert_int_equal(json_parse_sealed(line, strlen(line), 4, &back, NULL), 0);
+    assert_true(json_equal(object, back));
+    json_decref(back);
+    json_decref(object);
+    free(line);
+}
+
+static void test_sealed__any_flipped_bit_or_length__is_corrupt(void **state)
+{
+    json_t *object = json_pack("{s:s,s:i}", "text", "some", "n", 7), *back;
+    char *line = json_dump_sealed(object);
+    size_t len = strlen(line);
+    struct err err;
+
+    (void)state;
+    for (size_t bit = 0; bit < 8 * len; bit++) {
+        line[bit / 8] ^= (char)(1 << bit % 8);
+        assert_int_equal(json_parse_sealed(line, len, 4, &back, &err), -1);
+        assert_int_equal(err.code, ERR_CORRUPT);
+        line[bit / 8] ^= (char)(1 << bit % 8);
+    }
+    for (size_t cut = 0; cut < len; cut++)
+        assert_int_equal(json_parse_sealed(line, cut, 4, &back, NULL), -1);
+    free(line);
+    json_decref(object);
+}
+
+/* The sum is right, but of something else. */
+static void test_sealed__what_is_no_object__is_refused(void **state)
+{
+    static const char *const bodies[] = {"", "[1", "{\"a\":1,\"sum\":2", "{\"a\":{\"b\":{\"c\":1}"};
+
+    (void)state;
+    for (size_t i = 0; i < OGEL_ARRAY_LEN(bodies); i++) {
+        uint8_t digest[32];
+        char hex[17], line[128];
+        json_t *back;
+
+        SHA256((const unsigned char *)bodies[i], strlen(bodies[i]), digest);
+        snprintf(line, sizeof(line), "%s,\"sum\":\"%s\"}", bodies[i],
+                 rand_hex_format(digest, 8, hex));
+        assert_int_equal(json_parse_sealed(line, strlen(line), 2, &back, NULL), -1);
+        assert_null(back);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sealed__line__comes_back_without_its_sum),
+        cmocka_unit_test(test_sealed__any_flipped_bit_or_length__is_corrupt),
+        cmocka_unit_test(test_sealed__what_is_no_object__is_refused),
         cmocka_unit_test(test_json__deeper_than_the_bound__is_refused),
         cmocka_unit_test(test_json__anything_but_one_strict_value__is_refused),
         cmocka_unit_test(test_json__fields__are_read_by_type),

@@ -89,6 +89,10 @@ static void test_history__anything_else__is_refused(void **state)
         "1\t0/2\tx\n2\t0/1\tx\n", /* falling positions */
         "-1\t0/2\tx\n",
         "99999999999\t0/2\tx\n",
+        "4294967297\t0/2\tx\n", /* 1 in 32 bits */
+        "1\t-1/2\tx\n",
+        "1\t0/ 2\tx\n",
+        "1\t0x0/2\tx\n",
     };
     struct lineage lineage;
     (void)state;
@@ -440,6 +444,41 @@ static void test_wal_dir__link__is_told_from_a_directory(void **state)
     assert_string_equal(path, "/fast/wal");
 }
 
+static void test_waldump__what_it_says__is_read_and_nothing_else(void **state)
+{
+    static const char *const refused[] = {
+        "", "WAL statistics between 0/10", "WAL statistics between 0/20 and 0/10:",
+        "WAL statistics between -1/10 and 0/20:", "WAL statistics between 0/10 and 0/20"};
+    uint64_t a, b;
+    (void)state;
+    assert_true(
+        pgdata_wal_stats_parse("WAL statistics between 0/3000028 and 1/1C0:\nType", &a, &b));
+    assert_true(a == 0x3000028 && b == 0x1000001C0);
+    for (size_t i = 0; i < OGEL_ARRAY_LEN(refused); i++)
+        assert_false(pgdata_wal_stats_parse(refused[i], &a, &b));
+    assert_true(pgdata_wal_record_parse(
+        "rmgr: XLOG tx: 0, lsn: 0/03000028, prev 0/02FFFFA0, desc: X", &a, &b));
+    assert_true(a == 0x3000028 && b == 0x2FFFFA0);
+    assert_false(pgdata_wal_record_parse("rmgr: XLOG tx: 0, lsn: 0/03000028, desc: X", &a, &b));
+}
+
+static void test_backup_label__first_line__gives_where_recovery_begins(void **state)
+{
+    static const char *const refused[] = {
+        "", "START WAL LOCATION: 0/2000028 (file 00000003000000000000000)",
+        "START WAL LOCATION: 0/2000028 (file 000000000000000000000002)",
+        "START WAL LOCATION: -1/2000028 (file 000000030000000000000002)",
+        "CHECKPOINT LOCATION: 0/2000060\n"};
+    struct position start;
+    (void)state;
+    assert_true(pgdata_backup_label_parse(
+        "START WAL LOCATION: 0/2000028 (file 0000000A0000000000000002)\nCHECKPOINT", &start));
+    assert_int_equal(start.timeline, 10);
+    assert_true(start.lsn == 0x2000028);
+    for (size_t i = 0; i < OGEL_ARRAY_LEN(refused); i++)
+        assert_false(pgdata_backup_label_parse(refused[i], &start));
+}
+
 int main(void)
 {
 #define IN_PGDATA(f) cmocka_unit_test_setup_teardown(f, make_pgdata, tmpdir_remove)
@@ -454,6 +493,8 @@ int main(void)
         IN_PGDATA(test_history_install__bad_content__is_refused_and_good_replaces_a_placeholder),
         cmocka_unit_test(test_control__output_of_pg_controldata__is_read),
         cmocka_unit_test(test_control__anything_missing_doubled_or_odd__is_corrupt),
+        cmocka_unit_test(test_waldump__what_it_says__is_read_and_nothing_else),
+        cmocka_unit_test(test_backup_label__first_line__gives_where_recovery_begins),
         IN_PGDATA(test_inspect__each_kind__is_told_apart),
         IN_PGDATA(test_data_id__written__is_read_and_damage_is_no_id),
         IN_PGDATA(test_standby_signal__after_it__is_there_and_recovery_signal_is_not),

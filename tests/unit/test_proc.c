@@ -351,6 +351,22 @@ static void test_pid_file__half_written__has_empty_fields(void **state)
     assert_int_equal(file.pid, 0);
 }
 
+/* Cut to 32 bits the first would be the pid of init. */
+static void test_pid_file__number_out_of_range__counts_as_not_written(void **state)
+{
+    char too_large[] = "4294967297\n/data\n-5\n65537\n\n\n  99999999999999999999 4294967297\n";
+    char single_user[] = "-1234\n/data\n";
+    struct postmaster_file file;
+    (void)state;
+    postmaster_file_parse(too_large, &file);
+    assert_int_equal(file.pid, 0);
+    assert_int_equal(file.start_time, 0);
+    assert_int_equal(file.port, 0);
+    assert_int_equal(file.shm_id, -1);
+    postmaster_file_parse(single_user, &file);
+    assert_int_equal(file.pid, -1234);
+}
+
 static void test_stale_files__pid_file_and_own_socket_locks__go_and_others_stay(void **state)
 {
     char text[400];
@@ -446,6 +462,7 @@ int main(void)
         cmocka_unit_test(test_command__that_is_missing__is_not_found),
         IN_DIRECTORY(test_pid_file__each_line__is_read),
         IN_DIRECTORY(test_pid_file__half_written__has_empty_fields),
+        cmocka_unit_test(test_pid_file__number_out_of_range__counts_as_not_written),
         IN_DIRECTORY(test_stale_files__pid_file_and_own_socket_locks__go_and_others_stay),
         IN_DIRECTORY(test_cause__panic__outweighs_what_follows_from_it),
         IN_DIRECTORY(test_cause__clients_errors_and_earlier_lives__do_not_count),

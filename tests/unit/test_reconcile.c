@@ -111,6 +111,27 @@ static void test_promise__planned__checkpoints_first(void **state)
     assert_string_equal(world_run(&w), "P1 G6 G4 G1 V1 V4");
 }
 
+static void test_promise__planned_with_a_checkpoint_that_does_not_end__stops_in_time(void **state)
+{
+    struct world w;
+    int64_t began_ms;
+
+    (void)state;
+    world_make_leader(&w);
+    world_tell(&w, ROLE_FENCED, 6, Q);
+    w.message.planned = true;
+    w.stop_before = STEP_CHECKPOINT;
+    assert_string_equal(world_run(&w), "P1");
+    w.in.checkpoint_running = true;
+    w.in.checkpoint_since_ms = began_ms = w.in.now_ms;
+    w.stop_before = STEP_STOP;
+    assert_string_equal(world_run(&w), "");
+    assert_int_equal(w.step.kind, STEP_STOP);
+    assert_true(w.in.now_ms - began_ms >= w.in.options.checkpoint_timeout_ms);
+    w.stop_before = STEP_START;
+    assert_string_equal(world_run(&w), "G4 G1 V1 V4");
+}
+
 static void test_promise__late_copy_after_the_generation_has_its_leader__is_ignored(void **state)
 {
     struct world w;
@@ -408,6 +429,97 @@ static void test_follower__promoted_by_hand__is_stopped(void **state)
     assert_false(w.durable.complete);
 }
 
+/* --- the document ----------------------------------------------------------------------------- */
+
+static void test_document__leader__must_have_heard_of_a_peer_at_its_generation(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    assert_null(document_obstacle(&w.in));
+    w.in.peers[1].known = false;
+    assert_null(document_obstacle(&w.in));
+    w.peers[2].promise.generation = 4; /* it may yet confirm a change of an earlier leader's */
+    assert_non_null(document_obstacle(&w.in));
+    w.peers[2].promise.generation = 6;
+    assert_null(document_obstacle(&w.in));
+    w.durable.incarnations[2].number = 2; /* another machine is in its place */
+    assert_non_null(document_obstacle(&w.in));
+    w.durable.void_number[2] = 2;
+    assert_non_null(document_obstacle(&w.in));
+    w.durable.void_number[1] = 1; /* an operator answers for both */
+    assert_null(document_obstacle(&w.in));
+}
+
+static void test_document__leader__does_not_change_what_others_changed_since(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    w.durable.document.version = (struct document_version){5, 3};
+    w.peers[2].document.version = (struct document_version){5, 4};
+    assert_non_null(document_obstacle(&w.in));
+    w.durable.document.version = (struct document_version){5, 4};
+    assert_null(document_obstacle(&w.in));
+    /* made without this leader, which is about to be replaced: counting on would make its numbers
+     */
+    w.durable.document.version = (struct document_version){6, 5};
+    assert_non_null(document_obstacle(&w.in));
+    world_make_follower(&w);
+    assert_non_null(document_obstacle(&w.in));
+}
+
+static void test_document__without_a_leader__only_under_exactly_the_promise(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    assert_non_null(document_obstacle_leaderless(&w.durable, (struct promise){5, P}));
+    world_tell(&w, ROLE_FENCED, 6, Q);
+    world_run(&w);
+    assert_null(document_obstacle_leaderless(&w.durable, (struct promise){6, Q}));
+    assert_non_null(document_obstacle_leaderless(&w.durable, (struct promise){6, P}));
+    assert_non_null(document_obstacle_leaderless(&w.durable, (struct promise){5, P}));
+    assert_non_null(document_obstacle_leaderless(&w.durable, (struct promise){7, Q}));
+    w.durable.complete = false;
+    assert_non_null(document_obstacle_leaderless(&w.durable, (struct promise){6, Q}));
+    w.durable.rewound = true;
+    assert_null(document_obstacle_leaderless(&w.durable, (struct promise){6, Q}));
+    world_tell_follow(&w, 6, Q, OTHER);
+    w.durable.leader = w.message.leader;
+    assert_non_null(document_obstacle_leaderless(&w.durable, (struct promise){6, Q}));
+}
+
+/* --- an agent that was restarted ---------------------------------------------------------------
+ */
+
+/* It knows what its predecessor wrote, and not what the server has read of it. */
+static void test_restarted__what_was_written_before__is_loaded_once_more(void **state)
+{
+    struct standing_now now;
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    w.in.replication_loaded = false;
+    assert_string_equal(world_run(&w), "D3");
+    world_make_leader(&w);
+    w.in.replication_loaded = false;
+    reconcile_standing(&w.in, &now);
+    assert_true(now.leading);
+    assert_string_equal(world_run(&w), "D3");
+    world_make_follower(&w);
+    w.in.replication = (struct replication){.upstream = NODE_NONE, .incarnations = {{1, 10}}};
+    w.in.receivers = w.in.streaming = w.in.replication_loaded = false;
+    world_tell(&w, ROLE_FENCED, 6, Q);
+    reconcile_standing(&w.in, &now);
+    assert_false(now.fenced);
+    assert_string_equal(world_run(&w), "P1 D3 V1 V4");
+}
+
 /* --- jobs ------------------------------------------------------------------------------------- */
 
 static void test_job__restart__is_done_once(void **state)
@@ -420,6 +532,26 @@ static void test_job__restart__is_done_once(void **state)
     w.message.job = (struct job){.id = 3, .kind = JOB_RESTART};
     assert_string_equal(world_run(&w), "J1 J2 T7 J3");
     assert_string_equal(world_run(&w), "");
+}
+
+/* Messages are repeated and delayed: one job comes back after another was done. */
+static void test_job__late_copy_of_an_earlier_one__is_not_done_again(void **state)
+{
+    struct desired first;
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    world_tell_follow(&w, 5, P, LEADER);
+    w.message.job = (struct job){.id = 3, .kind = JOB_RESTART};
+    assert_string_equal(world_run(&w), "J1 J2 T7 J3");
+    first = w.message;
+    w.message.job = (struct job){.id = 4, .kind = JOB_RESTART};
+    w.message.job_after = 3;
+    assert_string_equal(world_run(&w), "J1 J2 T7 J3");
+    w.message = first;
+    assert_string_equal(world_run(&w), "");
+    assert_int_equal(w.durable.job.id, 4);
 }
 
 static void test_job__reinit__asks_and_clones(void **state)
@@ -446,6 +578,7 @@ int main(void)
         T(test_vote__replay_that_never_ends__is_read_from_the_stopped_directory),
         T(test_promise__leader__is_stopped_before_it_votes),
         T(test_promise__planned__checkpoints_first),
+        T(test_promise__planned_with_a_checkpoint_that_does_not_end__stops_in_time),
         T(test_promise__late_copy_after_the_generation_has_its_leader__is_ignored),
         T(test_promise__lower_generation__is_refused),
         T(test_vote__not_complete__is_withheld),
@@ -466,7 +599,12 @@ int main(void)
         T(test_leader__names_changed_behind_its_back__stops),
         T(test_leader__promoted_by_hand_in_maintenance__is_waited_for_by_nobody),
         T(test_follower__promoted_by_hand__is_stopped),
+        T(test_document__leader__must_have_heard_of_a_peer_at_its_generation),
+        T(test_document__leader__does_not_change_what_others_changed_since),
+        T(test_document__without_a_leader__only_under_exactly_the_promise),
+        T(test_restarted__what_was_written_before__is_loaded_once_more),
         T(test_job__restart__is_done_once),
+        T(test_job__late_copy_of_an_earlier_one__is_not_done_again),
         T(test_job__reinit__asks_and_clones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

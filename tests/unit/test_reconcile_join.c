@@ -94,6 +94,25 @@ static void test_follow__crashed_leader_that_diverged__rewinds_once_and_counts_p
     assert_int_equal(w.durable.marker, MARKER_NONE);
 }
 
+/* A report that was asked for after the copy was made may bear a sample of before. */
+static void test_follow__leader_whose_lsn_was_read_before_the_copy__gives_no_target(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    world_end_server(&w, PG_CRASHED, false);
+    lead_elsewhere(&w, 6, 800);
+    w.peers[OTHER].sampled_age_ms = 60000;
+    world_tell_follow(&w, 6, Q, OTHER);
+    assert_string_equal(world_run(&w), "P2 G1 G7 V1 W1 W2 W3 W4 V1 T2");
+    assert_false(w.durable.complete);
+    w.peers[OTHER].sampled_age_ms = AGE_NEVER;
+    assert_string_equal(world_run(&w), "");
+    w.peers[OTHER].sampled_age_ms = 5;
+    assert_string_equal(world_run(&w), "T4 T5 T3");
+}
+
 static void test_follow__rewind_fails__is_cloned(void **state)
 {
     struct world w;
@@ -329,6 +348,24 @@ static void test_register__one_peer_silent__is_not_finished(void **state)
     assert_string_equal(agent_reason_code(w.step.reason), "I9");
 }
 
+/* The machine it replaces may have confirmed a change of the document; one peer at least has it. */
+static void test_register__peer_holds_a_greater_document__is_fetched_before_the_answer_counts(
+    void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_blank(&w);
+    w.peers[LEADER].document.version = (struct document_version){5, 3};
+    w.stop_before = STEP_FETCH_DOCUMENT;
+    assert_string_equal(world_run(&w), "I1 P4 I4");
+    assert_int_equal(w.step.peer, LEADER);
+    assert_false(w.durable.registered_at[LEADER]);
+    w.durable.document.version = (struct document_version){5, 3};
+    world_run(&w);
+    assert_true(w.durable.registered);
+}
+
 static void test_data__swapped__is_a_new_incarnation(void **state)
 {
     struct world w;
@@ -445,6 +482,48 @@ static void test_machine__whose_place_was_taken__stays_stopped(void **state)
     assert_string_equal(agent_reason_code(w.step.reason), "I8");
 }
 
+/* No peer can be asked: only a message says so, and it is refused for that very reason. */
+static void test_machine__that_hears_of_its_successor_by_a_message__stays_stopped(void **state)
+{
+    struct standing standing;
+    struct world w;
+
+    (void)state;
+    for (int destroyed = 0; destroyed < 2; destroyed++) {
+        world_make_leader(&w);
+        w.in.peers[1].fresh = w.in.peers[2].fresh = false;
+        world_tell_follow(&w, 6, Q, OTHER);
+        w.in.has_message = false;
+        if (destroyed)
+            w.message.destroyed_number[SELF] = 1;
+        else
+            w.message.incarnations[SELF] = (struct incarnation){2, 5};
+        durable_standing(&w.durable, &standing);
+        assert_int_equal(desired_admit(&standing, &w.message), VERDICT_INCARNATION);
+        assert_true(message_learn(&w.in, &w.durable, &w.message));
+        assert_false(message_learn(&w.in, &w.durable, &w.message));
+        world_run(&w);
+        assert_int_equal(w.in.pg, PG_CRASHED);
+        assert_string_equal(agent_reason_code(w.step.reason), "I8");
+    }
+}
+
+static void test_machine__that_is_the_latest_a_message_knows__goes_on(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    world_tell_follow(&w, 5, P, OTHER);
+    message_learn(&w.in, &w.durable, &w.message);
+    w.message.cluster.bytes[0]++;
+    w.message.incarnations[SELF] = (struct incarnation){2, 5};
+    assert_false(message_learn(&w.in, &w.durable, &w.message));
+    w.in.has_message = false;
+    assert_string_equal(world_run(&w), "");
+    assert_int_equal(w.in.pg, PG_UP);
+}
+
 /* --- birth ------------------------------------------------------------------------------------ */
 
 static void tell_birth(struct world *w, int32_t first)
@@ -532,6 +611,7 @@ int main(void)
         T(test_follow__prefix__attaches_without_rewind),
         T(test_follow__set_out_for_a_timeline_that_the_leader_lacks__is_restarted),
         T(test_follow__crashed_leader_that_diverged__rewinds_once_and_counts_past_its_lsn),
+        T(test_follow__leader_whose_lsn_was_read_before_the_copy__gives_no_target),
         T(test_follow__rewind_fails__is_cloned),
         T(test_follow__agent_killed_in_a_rewind__does_not_rewind_again),
         T(test_follow__wal_gone_from_the_leader__asks_before_it_discards),
@@ -547,6 +627,7 @@ int main(void)
         T(test_blank__next_to_unborn_peers__waits),
         T(test_blank__next_to_a_cluster__registers_at_both_and_promises_nothing_before),
         T(test_register__one_peer_silent__is_not_finished),
+        T(test_register__peer_holds_a_greater_document__is_fetched_before_the_answer_counts),
         T(test_data__swapped__is_a_new_incarnation),
         T(test_data__rolled_back_below_the_floor__is_a_new_incarnation),
         T(test_data__rolled_back_while_the_machine_was_off__is_seen_before_it_streams),
@@ -555,6 +636,8 @@ int main(void)
         T(test_peer__new_incarnation__does_not_hold_up_a_leaders_fence),
         T(test_peer__older_incarnation__is_answered_with_a_refusal),
         T(test_machine__whose_place_was_taken__stays_stopped),
+        T(test_machine__that_hears_of_its_successor_by_a_message__stays_stopped),
+        T(test_machine__that_is_the_latest_a_message_knows__goes_on),
         T(test_birth__peer_silent_or_born__is_not_promised),
         T(test_birth__first_leader__initialises_and_leads_generation_two),
         T(test_birth__other_node__clones_without_asking_and_ends_the_birth_when_complete),

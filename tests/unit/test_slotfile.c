@@ -1,4 +1,3 @@
-#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,77 +7,6 @@
 #include "base/slotfile.h"
 
 #define SLOT 4096
-
-/* --- faults --------------------------------------------------------------------------------- */
-
-/* Counts calls and fails the chosen one. */
-static struct {
-    int calls, fail_at;
-    int err;
-    size_t chunk;      /* most that one pwrite() takes; 0 = all */
-    off_t last_offset; /* of the last pwrite() */
-    bool no_sync;      /* fast: tests that only look at the content */
-} fault;
-
-static bool faulty(void)
-{
-    if (fault.calls++ != fault.fail_at)
-        return false;
-    errno = fault.err;
-    return true;
-}
-
-static int faulty_open(const char *path, int flags, mode_t mode)
-{
-    return faulty() ? -1 : io_ops_system.open(path, flags, mode);
-}
-
-static ssize_t faulty_pread(int fd, void *buf, size_t len, off_t offset)
-{
-    if (fault.chunk > 0 && len > fault.chunk)
-        len = fault.chunk;
-    return faulty() ? -1 : io_ops_system.pread(fd, buf, len, offset);
-}
-
-static ssize_t faulty_pwrite(int fd, const void *buf, size_t len, off_t offset)
-{
-    fault.last_offset = offset;
-    if (fault.chunk > 0 && len > fault.chunk)
-        len = fault.chunk;
-    return faulty() ? -1 : io_ops_system.pwrite(fd, buf, len, offset);
-}
-
-static int faulty_fsync(int fd)
-{
-    return faulty() ? -1 : fault.no_sync ? 0 : io_ops_system.fsync(fd);
-}
-
-static const struct io_ops faulty_ops = {
-    .open = faulty_open,
-    .pread = faulty_pread,
-    .pwrite = faulty_pwrite,
-    .fsync = faulty_fsync,
-    .fdatasync = faulty_fsync,
-    .rename = rename,
-    .unlink = unlink,
-    .close = close,
-};
-
-static void set_fault(int fail_at, int errnum, size_t chunk)
-{
-    fault.calls = 0;
-    fault.fail_at = fail_at;
-    fault.err = errnum;
-    fault.chunk = chunk;
-    fault.no_sync = true;
-    io_ops = &faulty_ops;
-}
-
-static int teardown(void **state)
-{
-    io_ops = &io_ops_system;
-    return tmpdir_remove(state);
-}
 
 /* --- helpers -------------------------------------------------------------------------------- */
 
@@ -255,95 +183,7 @@ static void test_slotfile__file__is_private_and_has_all_its_blocks(void **state)
     slotfile_close(sf);
 }
 
-static void test_slotfile__short_reads_and_writes__are_continued(void **state)
-{
-    struct slotfile *sf;
-
-    (void)state;
-    set_fault(-1, 0, 7);
-    sf = must_open();
-    must_write(sf, "a record that is longer than one piece of it");
-    slotfile_close(sf);
-    assert_reopened("a record that is longer than one piece of it");
-}
-
-/* --- failures ------------------------------------------------------------------------------- */
-
-static void test_slotfile__failed_write__keeps_the_record_and_reuses_the_slot(void **state)
-{
-    struct slotfile *sf = must_open();
-
-    (void)state;
-    must_write(sf, "one");
-    must_write(sf, "two");
-    for (int call = 0; call < 2; call++) { /* pwrite, fdatasync */
-        off_t offset;
-        struct err err;
-
-        set_fault(call, ENOSPC, 0);
-        assert_int_equal(slotfile_write(sf, "lost", 4, &err), -1);
-        assert_int_equal(err.code, ERR_NO_SPACE);
-        assert_non_null(strstr(err.text, tmp_path("promise")));
-        assert_record(sf, "two");
-        assert_int_equal(slotfile_sequence(sf), 2);
-        offset = fault.last_offset;
-
-        set_fault(0, EIO, 0);
-        assert_int_equal(slotfile_write(sf, "lost", 4, &err), -1);
-        assert_int_equal(err.code, ERR_IO);
-        assert_int_equal(fault.last_offset, offset);
-        assert_record(sf, "two");
-    }
-    set_fault(-1, 0, 0);
-    must_write(sf, "three");
-    assert_record(sf, "three");
-    slotfile_close(sf);
-    assert_reopened("three");
-}
-
-static void test_slotfile__failed_sync__leaves_old_or_new_to_the_next_reader(void **state)
-{
-    struct slotfile *sf = must_open();
-    bool found;
-    const char *text;
-
-    (void)state;
-    must_write(sf, "old");
-    set_fault(1, EIO, 0);
-    assert_int_equal(slotfile_write(sf, "new", 3, NULL), -1);
-    slotfile_close(sf);
-    set_fault(-1, 0, 0);
-    sf = must_open();
-    text = content(sf, &found);
-    assert_true(found && (!strcmp(text, "old") || !strcmp(text, "new")));
-    slotfile_close(sf);
-}
-
-/* After a failed sync the kernel holds the new pages as clean: unless they are written again, what
- * the next process reads and acts on is not on the disk. */
-static void test_slotfile__open__makes_durable_what_it_reads(void **state)
-{
-    struct slotfile *sf = must_open();
-    struct err err;
-    int calls;
-
-    (void)state;
-    must_write(sf, "one");
-    slotfile_close(sf);
-    set_fault(-1, 0, 0);
-    fault.last_offset = -1;
-    sf = must_open();
-    calls = fault.calls;
-    assert_int_equal(fault.last_offset, SLOT); /* the slot of record 1, and only that */
-    slotfile_close(sf);
-    for (int call = 0; call < calls; call++) { /* open, 2×pread, pwrite, fdatasync */
-        set_fault(call, EIO, 0);
-        assert_int_equal(try_open(&err), -1);
-        assert_int_equal(err.code, ERR_IO);
-    }
-    set_fault(-1, 0, 0);
-    assert_reopened("one");
-}
+/* --- crashes -------------------------------------------------------------------------------- */
 
 static void test_slotfile__crash_in_a_write__leaves_old_or_new(void **state)
 {
@@ -353,7 +193,6 @@ static void test_slotfile__crash_in_a_write__leaves_old_or_new(void **state)
     struct slotfile *sf;
 
     (void)state;
-    set_fault(-1, 0, 0);
     memset(old, 'o', sizeof(old) - 1);
     memset(new, 'n', sizeof(new) - 1);
     old[sizeof(old) - 1] = new[sizeof(new) - 1] = '\0';
@@ -395,41 +234,24 @@ static void test_slotfile__crash_in_a_write__leaves_old_or_new(void **state)
 
 static void test_slotfile__crash_in_the_first_write__is_never_written(void **state)
 {
+    char before[2 * SLOT], image[2 * SLOT];
     struct slotfile *sf = must_open();
     bool found;
 
     (void)state;
+    read_image(before);
     must_write(sf, "first");
     slotfile_close(sf);
-    flip(SLOT + SLOTFILE_HEADER_SIZE);
+    /* cut off in the middle, so that it was not copied to the other slot either */
+    read_image(image);
+    memcpy(image, before, SLOT);
+    image[SLOT + SLOTFILE_HEADER_SIZE] ^= 1;
+    write_image(image);
     sf = must_open();
     assert_string_equal(content(sf, &found), "");
     assert_false(found);
     assert_true(slotfile_was_damaged(sf));
     slotfile_close(sf);
-}
-
-static void test_slotfile__failed_creation__leaves_no_file(void **state)
-{
-    struct slotfile *sf;
-    struct err err;
-    int calls;
-
-    (void)state;
-    set_fault(-1, 0, 0);
-    slotfile_close(must_open());
-    calls = fault.calls;
-    for (int call = 0; call < calls; call++) {
-        assert_int_equal(file_remove(tmp_path("promise"), NULL), 0);
-        set_fault(call, EIO, 0);
-        assert_int_equal(slotfile_open(tmp_path("promise"), SLOT, true, &sf, &err), -1);
-        set_fault(-1, 0, 0);
-        /* Either nothing is there or, where only a later step failed, all of it. */
-        sf = must_open();
-        assert_int_equal(slotfile_sequence(sf), 0);
-        assert_false(slotfile_was_damaged(sf));
-        slotfile_close(sf);
-    }
 }
 
 /* --- what is refused ------------------------------------------------------------------------ */
@@ -440,7 +262,6 @@ static void test_slotfile__any_flipped_bit__is_noticed(void **state)
     struct err err;
 
     (void)state;
-    set_fault(-1, 0, 0);
     sf = must_open();
     must_write(sf, "one");
     must_write(sf, "two"); /* in slot 0 */
@@ -448,15 +269,16 @@ static void test_slotfile__any_flipped_bit__is_noticed(void **state)
     for (off_t at = 0; at < SLOTFILE_HEADER_SIZE + 3; at++) {
         flip(at);
         if (try_open(&err) == 0) {
+            /* opening it has made that good */
             sf = must_open();
-            assert_true(slotfile_was_damaged(sf));
-            assert_record(sf, "one");
+            assert_false(slotfile_was_damaged(sf));
+            assert_record(sf, "two");
             slotfile_close(sf);
         } else {
             assert_true(at >= 8 && at < 12); /* the version: may be a newer program's */
             assert_int_equal(err.code, ERR_INVALID);
+            flip(at);
         }
-        flip(at);
     }
     assert_reopened("two");
 }
@@ -489,20 +311,46 @@ static void test_slotfile__zeroes__are_corrupt_not_new(void **state)
     assert_int_equal(err.code, ERR_CORRUPT);
 }
 
-static void test_slotfile__one_record_in_both_slots__is_corrupt(void **state)
+static void test_slotfile__two_records_of_one_number__are_corrupt(void **state)
 {
+    char image[2 * SLOT], other[2 * SLOT];
     struct slotfile *sf = must_open();
-    char image[2 * SLOT];
     struct err err;
 
     (void)state;
     must_write(sf, "one");
     slotfile_close(sf);
     read_image(image);
-    memcpy(image, image + SLOT, SLOT);
+    assert_int_equal(file_remove(tmp_path("promise"), NULL), 0);
+    sf = must_open();
+    must_write(sf, "uno");
+    slotfile_close(sf);
+    read_image(other);
+    memcpy(image, other, SLOT);
     write_image(image);
     assert_int_equal(try_open(&err), -1);
     assert_int_equal(err.code, ERR_CORRUPT);
+    assert_non_null(strstr(err.text, "two records claim to be number 1"));
+}
+
+/* The copy need not have reached the disk. */
+static void test_slotfile__copy_that_was_cut_off__is_made_again(void **state)
+{
+    char before[2 * SLOT], image[2 * SLOT];
+    struct slotfile *sf = must_open();
+
+    (void)state;
+    must_write(sf, "one");
+    read_image(before);
+    must_write(sf, "two"); /* in slot 0, and then in slot 1 */
+    slotfile_close(sf);
+    read_image(image);
+    memcpy(image + SLOT, before + SLOT, 512);
+    image[SLOT + 1024] ^= 1;
+    write_image(image);
+    assert_reopened("two");
+    read_image(image);
+    assert_memory_equal(image, image + SLOT, SLOT);
 }
 
 static void test_slotfile__other_size__is_refused(void **state)
@@ -565,7 +413,7 @@ static void test_slotfile__missing_and_not_to_be_made__is_not_found(void **state
     assert_false(file_exists(tmp_path("promise")));
 }
 
-#define IN_TMPDIR(test) cmocka_unit_test_setup_teardown(test, tmpdir_make, teardown)
+#define IN_TMPDIR(test) cmocka_unit_test_setup_teardown(test, tmpdir_make, tmpdir_remove)
 
 int main(void)
 {
@@ -575,17 +423,13 @@ int main(void)
         IN_TMPDIR(test_slotfile__empty_record__counts_as_written),
         IN_TMPDIR(test_slotfile__greatest_record__fits_and_one_more_does_not),
         IN_TMPDIR(test_slotfile__file__is_private_and_has_all_its_blocks),
-        IN_TMPDIR(test_slotfile__short_reads_and_writes__are_continued),
-        IN_TMPDIR(test_slotfile__failed_write__keeps_the_record_and_reuses_the_slot),
-        IN_TMPDIR(test_slotfile__failed_sync__leaves_old_or_new_to_the_next_reader),
-        IN_TMPDIR(test_slotfile__open__makes_durable_what_it_reads),
         IN_TMPDIR(test_slotfile__crash_in_a_write__leaves_old_or_new),
         IN_TMPDIR(test_slotfile__crash_in_the_first_write__is_never_written),
-        IN_TMPDIR(test_slotfile__failed_creation__leaves_no_file),
         IN_TMPDIR(test_slotfile__any_flipped_bit__is_noticed),
         IN_TMPDIR(test_slotfile__both_slots_damaged__is_corrupt_and_says_what_to_do),
         IN_TMPDIR(test_slotfile__zeroes__are_corrupt_not_new),
-        IN_TMPDIR(test_slotfile__one_record_in_both_slots__is_corrupt),
+        IN_TMPDIR(test_slotfile__two_records_of_one_number__are_corrupt),
+        IN_TMPDIR(test_slotfile__copy_that_was_cut_off__is_made_again),
         IN_TMPDIR(test_slotfile__other_size__is_refused),
         IN_TMPDIR(test_slotfile__other_version__is_refused_even_if_one_slot_is_ours),
         IN_TMPDIR(test_slotfile__link_directory_fifo__are_refused),
