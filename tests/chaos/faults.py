@@ -31,6 +31,7 @@ PAIRS = ([list(p) for p in itertools.combinations(NODES, 2)] + [[n, o] for n in 
          + [[n, "client"] for n in NODES] + [[o, x] for o in ("o1", "o2") for x in ("client", "redis")])
 ARROWS = PAIRS + [[b, a] for a, b in PAIRS]
 STORM_S, STORM_PAUSE_S = 4, 0.1     # how long a switchover is asked for again
+COMMANDS_S = 15                     # no command of a fault begins later than this after the first
 SLOW_IOPS, SLOW_WRITES, SLOW_LEAST_S = 20, 8, 0.25
 
 
@@ -436,9 +437,9 @@ def counted(w, prefix):
 @kind("switchover-storm", part="orchestrator", count=(3, 5), first=(0, 1), hold=(0, 0))
 def switchover_storm(w, p):
     w.find_leader()
-    before, done, answers = w.generation(), 0, 0
+    before, done, answers, last = w.generation(), 0, 0, time.monotonic() + COMMANDS_S
     for i in range(p.count):
-        end = time.monotonic() + STORM_S
+        end = min(last, time.monotonic() + STORM_S)
         moved = False
         while not moved and time.monotonic() < end:     # refused while the last one is not over
             followers = [n for n in w.nodes if n is not w.find_leader()]
@@ -457,10 +458,13 @@ def switchover_storm(w, p):
 @kind("config-change", part="orchestrator", count=(4, 8), first=(0, 40), hold=(0, 0))
 def config_change(w, p):
     done = answers = 0
+    last = time.monotonic() + COMMANDS_S
     for i in range(p.count):
+        if time.monotonic() > last:
+            break
         values = {"work_mem": f"{4 + (p.first + i) % 50}MB", "log_checkpoints": "on" if i % 2 else "off"}
         with contextlib.suppress(OSError):
-            done += w.post("settings", {"settings": values}, orchestrator=i % 2, timeout=15).status == 200
+            done += w.post("settings", {"settings": values}, orchestrator=i % 2, timeout=5).status == 200
             answers += 1
     yield f"{p.count} changes, {done} confirmed"
     if not answers or not done and not w.mixed:
