@@ -115,6 +115,7 @@ static void position_read(struct agent *agent, const struct step_run *run)
     in->record_end = run->end;
     in->replay_lsn = run->replay_lsn;
     in->lineage = run->lineage;
+    in->newest_history = run->newest_history;
     in->position_failing_ms = 0;
     in->replay_unblocked = false;
 }

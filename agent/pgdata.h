@@ -107,6 +107,10 @@ OGEL_MUST_CHECK int pgdata_history_text(const char *datadir, uint32_t timeline, 
 OGEL_MUST_CHECK int pgdata_history_list(const char *datadir, uint32_t *timelines, size_t max,
                                         size_t *count, struct err *err);
 
+/* The greatest timeline with a history of its own, not a placeholder; 0: none. A running standby
+ * may have set out for it. */
+OGEL_MUST_CHECK int pgdata_history_newest(const char *datadir, uint32_t *timeline, struct err *err);
+
 /* Writes placeholders (one comment line) for FROM..TO, both included, where no file is; those that
  * are there stay. Only on a running standby immediately before its promotion, or for a follower
  * together with its leader's own file. FROM > TO does nothing. More than 1000 are refused. */

@@ -160,6 +160,41 @@ int pgdata_history_list(const char *datadir, uint32_t *timelines, size_t max, si
     return 0;
 }
 
+/* A placeholder names no parent. What cannot be read as a history is none. */
+static bool is_placeholder(uint32_t timeline, const char *content)
+{
+    struct lineage lineage;
+    struct err err = {0};
+    bool placeholder = pgdata_history_parse(timeline, content, &lineage, &err) == 0 &&
+                       lineage.count == 1;
+
+    err_clear(&err);
+    return placeholder;
+}
+
+int pgdata_history_newest(const char *datadir, uint32_t *timeline, struct err *err)
+{
+    uint32_t *timelines = xcalloc(HISTORY_MAX_FILES, sizeof *timelines);
+    char *content;
+    size_t count;
+    int rc = -1;
+
+    *timeline = 0;
+    if (pgdata_history_list(datadir, timelines, HISTORY_MAX_FILES, &count, err) < 0)
+        goto out;
+    while (count-- > 0 && *timeline == 0) {
+        if (pgdata_history_text(datadir, timelines[count], &content, err) < 0)
+            goto out;
+        if (!is_placeholder(timelines[count], content))
+            *timeline = timelines[count];
+        free(content);
+    }
+    rc = 0;
+out:
+    free(timelines);
+    return rc;
+}
+
 int pgdata_history_plant(const char *datadir, uint32_t from, uint32_t to, struct err *err)
 {
     if (from > to)

@@ -170,6 +170,7 @@ struct inputs {
     struct position record_end; /* end of the last complete record */
     uint64_t replay_lsn;
     struct lineage lineage;
+    uint32_t newest_history; /* the greatest timeline that a running server may have set out for */
     int64_t position_failing_ms; /* since when reading it fails; 0: it does not */
     bool replay_unblocked;       /* tried since then */
 

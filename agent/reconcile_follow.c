@@ -166,6 +166,19 @@ static bool history_is_told(const struct report *leader)
            lineage->begin[lineage->count - 1].timeline == leader->grant.generation;
 }
 
+/* A standby that learnt of a timeline sets out for it before it has any of its WAL, and then
+ * follows nobody who does not have it. Only a start changes its mind: history files that are ahead
+ * of the WAL are removed then. */
+static bool set_out_elsewhere(const struct inputs *in, const struct lineage *leader)
+{
+    if (!is_running(in) || in->newest_history <= in->record_end.timeline)
+        return false;
+    for (uint32_t i = 0; i < leader->count; i++)
+        if (leader->begin[i].timeline == in->newest_history)
+            return false;
+    return true;
+}
+
 /* Compares the history of the WAL that is there with the leader's, and goes the way it says. */
 static bool join(const struct inputs *in, struct step *step)
 {
@@ -184,6 +197,8 @@ static bool join(const struct inputs *in, struct step *step)
     case FORK_PREFIX:
         if (leader->oldest_lsn > in->record_end.lsn)
             return clone(in, step);
+        if (set_out_elsewhere(in, &leader->lineage))
+            return choose_stop(in, step, AGENT_REASON_ATTACH_STOP);
         return attach(in, step);
     case FORK_DIVERGED:
         if (d->rewind_tried == d->promise.generation || d->marker == MARKER_CLONE)

@@ -84,6 +84,7 @@ struct step_run {
     struct position end;
     uint64_t replay_lsn;
     struct lineage lineage;
+    uint32_t newest_history; /* READ_POSITION of a running server */
     bool receivers;
     bool promoted;
     bool names_ok;

@@ -152,6 +152,9 @@ int step_read_position_online(struct step_run *run)
     if (!after.waits || after.replayed != run->replay_lsn)
         return err_set(&run->err, ERR_UNAVAILABLE, "replay went on while the position was read");
     run->end = (struct position){.timeline = run->position.timeline, .lsn = run->replay_lsn};
+    if (pgdata_history_newest(run->hands->config->options.data_directory, &run->newest_history,
+                              &run->err) < 0)
+        return -1;
     return pgdata_history_read(run->hands->config->options.data_directory, run->position.timeline,
                                &run->lineage, &run->err);
 }

@@ -1,8 +1,8 @@
 # Man pages and sample files are what the programs print; `make docs` writes them, `make lint` compares.
 dist_man_MANS += docs/man/ogelctl.1 docs/man/ogel-agent.8 docs/man/ogel-orchestrator.8
-dist_doc_DATA += README.md CHANGELOG.md docs/architecture.md docs/protocol.md \
+dist_doc_DATA += README.md CHANGELOG.md docs/architecture.md docs/protocol.md docs/testing.md \
 	docs/openapi.yaml docs/snapshot-format.md docs/ogel-agent.yaml docs/ogel-orchestrator.yaml
-EXTRA_DIST += docs/adr docs/operations docs/testing.md
+EXTRA_DIST += docs/adr docs/operations
 
 .PHONY: docs
 docs: $(bin_PROGRAMS)

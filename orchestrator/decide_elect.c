@@ -162,13 +162,38 @@ static bool can_still_succeed(const struct core *core)
     return there >= QUORUM;
 }
 
+/* Another orchestrator holds a promise of this very generation, and too few others answer: nobody
+ * can win it. Waiting for election_timeout would only prolong that. */
+static bool votes_are_split(struct core *core)
+{
+    int64_t patience_ms = core->view->options.failure_timeout_ms, look_again_ms = 0;
+    int lost = 0, hopes = 0;
+
+    for (int32_t i = 0; i < NODE_COUNT; i++) {
+        int64_t left_ms = patience_ms - core->view->nodes[i].unreachable_ms;
+
+        if (node_lost(core, i)) {
+            lost++;
+        } else if (node_voted(core, i) || node_answers(core, i) ||
+                   core->memory->destroyed_number[i] != 0) {
+            hopes++;
+        } else if (left_ms > 0) {
+            hopes++;
+            look_again_ms = core->view->now_ms + left_ms;
+        }
+    }
+    if (lost > 0 && look_again_ms != 0)
+        core_wake_at(core, look_again_ms);
+    return lost > 0 && hopes < QUORUM;
+}
+
 static void promising_advance(struct core *core)
 {
     struct memory *memory = core->memory;
     uint32_t timeout_ms = core->view->options.election_timeout_ms;
     struct ballot ballot;
 
-    if (election_overtaken(core)) {
+    if (election_overtaken(core) || votes_are_split(core)) {
         core_give_up(core, REASON_ELECTION_OVERTAKEN, true);
         return;
     }

@@ -267,12 +267,14 @@ class Redis:
         self.host, self.port = host, procs.free_port() if machine is None else 6379
         self.password = cluster.secret_texts["redis"]
         d = procs.make_dir(os.path.join(cluster.root, "redis"))
+        self.enter = machine.enter() if machine else []
         config = procs.write_file(f"{d}/redis.conf", f"bind {host}\nport {self.port}\nrequirepass "
                                   f"{self.password}\nsave \"\"\nappendonly no\ndir {d}\ndaemonize no\n")
-        self.process = procs.Process("redis", ["redis-server", config], os.path.join(cluster.root, "redis.log"))
+        self.process = procs.Process("redis", ["redis-server", config], os.path.join(cluster.root, "redis.log"),
+                                     enter=machine.enter(drop_rights=True) if machine else None)
 
     def cli(self, *argv):
-        done = subprocess.run(["redis-cli", "-h", self.host, "-p", str(self.port), *argv], text=True,
+        done = subprocess.run(self.enter + ["redis-cli", "-h", self.host, "-p", str(self.port), *argv], text=True,
                               capture_output=True, timeout=5,
                               env=procs.clean_env(REDISCLI_AUTH=self.password))
         if done.returncode:
@@ -301,10 +303,11 @@ class Cluster:
             why = netns.available()
             if why:
                 raise Skip(f"three machines: {why}")
-            self.network = netns.Network(names + onames + ["client"])
+            self.network = netns.Network(names + onames + ["client"] + ["redis"] * redis)
         machines = self.network.machines if network else {}
         if redis:
-            self.redis = Redis(self)
+            m = machines.get("redis")
+            self.redis = Redis(self, m.address, m) if m else Redis(self)
 
         def part(kind, id):
             m = machines.get(id)

@@ -4,6 +4,7 @@ shared memory; one bridge, itself in a namespace, joins them. Nothing of the hos
 import contextlib
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 
@@ -82,8 +83,8 @@ NFT = """
 table inet cut {
     set from { type ipv4_addr; }
     set to { type ipv4_addr; }
-    chain input { type filter hook input priority 0; ip saddr @from drop; }
-    chain output { type filter hook output priority 0; ip daddr @to drop; }
+    chain input { type filter hook input priority 0; ip saddr @from counter drop; }
+    chain output { type filter hook output priority 0; ip daddr @to counter drop; }
 }
 """
 
@@ -134,9 +135,24 @@ class Network:
         m[name].run("nft", "-f", "-", text=f"add element inet cut from {{ {others} }}\n"
                     f"add element inet cut to {{ {others} }}\n")
 
+    def mend_one_way(self, src, dst):
+        """Lifts one cut_one_way(); one that is not there any more is no error."""
+        m = self.machines
+        with contextlib.suppress(RuntimeError):
+            m[dst].run("nft", "delete", "element", "inet", "cut", "from", f"{{ {m[src].address} }}")
+
+    def join(self, name):
+        """Lifts an isolate(), and every cut towards this machine."""
+        self.machines[name].run("nft", "-f", "-", text="flush set inet cut from\nflush set inet cut to\n")
+
+    def dropped(self):
+        """How many packets ran into cuts so far."""
+        listed = [m.run("nft", "list", "table", "inet", "cut") for m in self.machines.values()]
+        return sum(int(n) for text in listed for n in re.findall(r"counter packets (\d+)", text))
+
     def heal(self):
-        for m in self.machines.values():
-            m.run("nft", "-f", "-", text="flush set inet cut from\nflush set inet cut to\n")
+        for name in self.machines:
+            self.join(name)
 
     def close(self):
         for m in self.machines.values():

@@ -190,6 +190,28 @@ def test_failover__follower_away_for_longer_than_wal_is_kept__is_cloned_again(c)
     c.settings({"wal_keep_size": None, "max_wal_size": None})
 
 
+@deadline(120)
+def test_failover__follower_that_set_out_for_a_lost_timeline__streams_again(c):
+    """As after a leader that fell before this follower had any of its WAL: its history is there, and the running
+    server is bound for it, but nobody leads there any more."""
+    leader, victim = c.leader(), c.followers()[0]
+    lost = c.generation() + 1
+    fork = leader.one("SELECT pg_current_wal_lsn() + 1048576")
+    history = leader.one(f"SELECT pg_read_file('pg_wal/{lost - 1:08X}.history')")
+    procs.write_file(f"{victim.data}/pg_wal/{lost:08X}.history", f"{history}{lost - 1}\t{fork}\tlost\n")
+
+    def end_receiver():
+        os.kill(victim.one("SELECT pid FROM pg_stat_wal_receiver"), signal.SIGTERM)
+    end_receiver()      # it looks for a newer timeline then
+    c.owner_sql("CREATE TABLE beyond AS SELECT repeat('x', 1000) AS x FROM generate_series(1, 3000)")
+    wait(lambda: victim.one(f"SELECT pg_last_wal_replay_lsn() > '{fork}'::pg_lsn"), 15, "WAL from beyond the fork")
+    end_receiver()      # from here on it asks for the lost one
+    began = victim.postmaster_pid()
+    wait(lambda: victim.postmaster_pid() != began, 30, "its Postgres is restarted")
+    c.wait_healthy(30)
+    assert c.leader() is leader and c.generation() == lost - 1
+
+
 def test_failover__unlogged_table__is_empty_afterwards_as_documented(c):
     c.owner_sql("CREATE UNLOGGED TABLE IF NOT EXISTS scratchpad (x int)")
     c.owner_sql("INSERT INTO scratchpad SELECT generate_series(1, 10)")

@@ -140,6 +140,23 @@ static void test_history_plant__missing_ids__get_placeholders_and_real_ones_stay
     assert_int_equal(pgdata_history_plant(tmpdir, 2, 5000, &err), -1);
 }
 
+static void test_history_newest__placeholders_above_it__are_passed_over(void **state)
+{
+    uint32_t newest = 99;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(pgdata_history_newest(tmpdir, &newest, &err), 0);
+    assert_int_equal(newest, 0);
+    write_file("pg_wal/00000003.history", "1\t0/10\tx\n");
+    write_file("pg_wal/0000000A.history", "# ogel\n");
+    assert_int_equal(pgdata_history_newest(tmpdir, &newest, &err), 0);
+    assert_int_equal(newest, 3);
+    write_file("pg_wal/0000000B.history", "what is this\n");
+    assert_int_equal(pgdata_history_newest(tmpdir, &newest, &err), 0);
+    assert_int_equal(newest, 11);
+}
+
 static void test_history_clean__above_a_timeline__removes_files_and_archive_notes(void **state)
 {
     struct err err = {0};
@@ -471,6 +488,7 @@ int main(void)
         cmocka_unit_test(test_history__anything_else__is_refused),
         cmocka_unit_test(test_history__longer_than_is_kept__keeps_the_newest_and_says_so),
         IN_PGDATA(test_history_plant__missing_ids__get_placeholders_and_real_ones_stay),
+        IN_PGDATA(test_history_newest__placeholders_above_it__are_passed_over),
         IN_PGDATA(test_history_clean__above_a_timeline__removes_files_and_archive_notes),
         IN_PGDATA(test_history_install__bad_content__is_refused_and_good_replaces_a_placeholder),
         cmocka_unit_test(test_control__output_of_pg_controldata__is_read),

@@ -59,6 +59,26 @@ static void test_follow__prefix__attaches_without_rewind(void **state)
     assert_true(w.in.replication.counted);
 }
 
+/* Found by tests/chaos: a follower had learnt of timeline 6 and got nothing of it when its leader
+ * fell; it asked the leader of 7 for timeline 6 for ever. */
+static void test_follow__set_out_for_a_timeline_that_the_leader_lacks__is_restarted(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    w.in.newest_history = 6;
+    lead_elsewhere(&w, 7, 900);
+    world_tell_follow(&w, 7, Q, OTHER);
+    assert_string_equal(world_run(&w), "P2 G1 G2 V1 T12 T11 T1");
+
+    world_make_follower(&w);
+    w.in.newest_history = 7;
+    lead_elsewhere(&w, 7, 900);
+    world_tell_follow(&w, 7, Q, OTHER);
+    assert_string_equal(world_run(&w), "P2 G1 G2 V1 T11 T1");
+}
+
 static void test_follow__crashed_leader_that_diverged__rewinds_once_and_counts_past_its_lsn(
     void **state)
 {
@@ -589,6 +609,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_follow__leader_that_does_not_tell_its_own_timeline_yet__is_waited_for),
         T(test_follow__prefix__attaches_without_rewind),
+        T(test_follow__set_out_for_a_timeline_that_the_leader_lacks__is_restarted),
         T(test_follow__crashed_leader_that_diverged__rewinds_once_and_counts_past_its_lsn),
         T(test_follow__leader_whose_lsn_was_read_before_the_copy__gives_no_target),
         T(test_follow__rewind_fails__is_cloned),
