@@ -12,6 +12,7 @@ fuzzers: $(fuzzers)
 
 include tests/bench/local.mk
 include tests/sim/local.mk
+include tests/model/local.mk
 
 # Real servers: run by ./runtests, not by `make check`.
 EXTRA_DIST += tests/integration tests/README
