@@ -160,8 +160,11 @@ struct replication replication_locked(const struct durable *durable)
 struct replication replication_names(const struct durable *durable)
 {
     struct replication r = replication_base(durable, true);
+    bool unborn = durable->birth_promised && !durable->birth_ended;
 
-    r.generation = durable->grant.generation;
+    /* Until this agent knows durably that the birth has ended nobody counts: the one node that does
+     * know may lose its disk, and the birth could begin again over what was acknowledged. */
+    r.generation = unborn ? FIRST_GENERATION - 1 : durable->grant.generation;
     r.names = true;
     return r;
 }

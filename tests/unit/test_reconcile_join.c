@@ -470,6 +470,27 @@ static void test_birth__first_leader__initialises_and_leads_generation_two(void 
     assert_int_equal(w.durable.incarnations[SELF].number, 1);
 }
 
+/* Found by tests/model: the first follower lost its disk before anybody had heard from it that the
+ * birth had ended, and the birth began again over a commit that it had acknowledged. */
+static void test_birth__first_leader__counts_nobody_before_it_knows_of_the_end(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_blank(&w);
+    w.wal_end = (struct position){1, 50};
+    tell_birth(&w, SELF);
+    world_run(&w);
+    world_tell_grant(&w, FIRST_GENERATION, P);
+    world_run(&w);
+    assert_true(w.in.replication.names);
+    assert_int_equal(w.in.replication.generation, FIRST_GENERATION - 1);
+    w.peers[OTHER].birth_ended = true;
+    world_run(&w);
+    assert_true(w.durable.birth_ended);
+    assert_int_equal(w.in.replication.generation, FIRST_GENERATION);
+}
+
 static void test_birth__other_node__clones_without_asking_and_ends_the_birth_when_complete(
     void **state)
 {
@@ -536,6 +557,7 @@ int main(void)
         T(test_machine__whose_place_was_taken__stays_stopped),
         T(test_birth__peer_silent_or_born__is_not_promised),
         T(test_birth__first_leader__initialises_and_leads_generation_two),
+        T(test_birth__first_leader__counts_nobody_before_it_knows_of_the_end),
         T(test_birth__other_node__clones_without_asking_and_ends_the_birth_when_complete),
         T(test_birth__foreign_data__is_left_alone),
     };
