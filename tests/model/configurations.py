@@ -98,7 +98,7 @@ MUTANTS = {
         ("        n[i].target != 0 &&\n        n[i].target <= LENGTH(n[i].log) + 1 ->\n",
          "        FOLLOWS(i, l) && PREFIX(n[i].log, n[l].log) ->\n")),
     "target-of-an-earlier-leader": mutant(
-        RIVALS, DATA,
+        {**ONE_REPLACED, "GENERATIONS": 3}, DATA,
         ("        FOLLOWS_KNOWN(i, l) && !n[i].complete && n[i].target == 0 && PREFIX(n[i].log, n[l].log) ->",
          "        n[i].fact != 0 && n[l].leads && !n[i].complete && n[i].target == 0 ->")),
     "clone-is-counted": mutant(
@@ -160,14 +160,14 @@ MUTANTS = {
         ("n[m].life == NEW -> n[m].at = n[m].at & ~(1 << 2)", "false -> skip"),
         ("n[m].life == NEW -> n[m].at = n[m].at & ~(1 << 1)", "false -> skip")),
     # birth
-    "birth-with-two": mutant(
-        BIRTH, DATA,
-        ("        VOTE(g, p, 0) != 0 && VOTE(g, p, 1) != 0 && VOTE(g, p, 2) != 0 ->",
-         "        (VOTE(g, p, 0) != 0) + (VOTE(g, p, 1) != 0) + (VOTE(g, p, 2) != 0) >= 2 ->")),
     "birth-begins-again-after-its-end": mutant(
         BIRTH, DATA,
         ("        n[i].generation < g && (n[i].life == NEW || n[i].unborn) &&\n        !BORN(y) && !BORN(z) ->",
          "        n[i].generation < g ->")),
+    "birth-promised-whoever-knows-better": mutant(
+        {**BIRTH, "LOSS": ""}, DATA, (" &&\n        !BORN(y) && !BORN(z) ->", " ->")),
+    "acknowledged-before-the-end-of-birth-is-known": mutant(
+        {**BIRTH, "LOSS": ""}, DATA, ("#define KNOWS_BIRTH_ENDED(l) (!n[l].unborn)", "#define KNOWS_BIRTH_ENDED(l) (true)")),
     # progress
     "legal-with-three": mutant(
         CALM, "I6",

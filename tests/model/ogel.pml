@@ -107,7 +107,10 @@ byte kind[ELECTIONS];            /* 0: unused; 1 + first leader: a birth; OF_CLU
      (kind[ELECTION(g, p)] == 0 || kind[ELECTION(g, p)] == (OF_CLUSTER | n[i].cluster)))
 #define IS_ELECTION(g, p) (!IS_BIRTH(ELECTION(g, p)))
 #define FOUNDS(i, g, p) (n[i].unborn && kind[ELECTION(g, p)] == (i) + 1)
+/* Until then its N lists nobody. */
+#define KNOWS_BIRTH_ENDED(l) (!n[l].unborn)
 #else
+#define KNOWS_BIRTH_ENDED(l) (true)
 #define SAME_CLUSTER(i, g, p) (true)
 #define ASKED_BY_ITS_CLUSTER(i, g, p) (true)
 #define IS_ELECTION(g, p) (true)
@@ -525,7 +528,7 @@ inline append(i)
 inline acknowledge(i, l)
 {
     if
-    :: LAST(n[i].log) == n[l].generation && COUNTS(l) &&
+    :: LAST(n[i].log) == n[l].generation && COUNTS(l) && KNOWS_BIRTH_ENDED(l) &&
        acked[n[l].generation] < FIRST_OF(n[l].log, n[i].log) ->
         I5 = (n[i].complete || NOT_ASKED_5) && COUNTS(i) != 0;
         assert(I5);
@@ -718,11 +721,17 @@ inline found(x, g, p)
 inline hear_of_end(i, y)
 {
     d_step {
-        n[i].unborn && n[i].cluster == n[y].cluster && BORN(y) -> n[i].unborn = 0
+        n[i].unborn && n[i].cluster == n[y].cluster && BORN(y) ->
+        n[i].unborn = 0;
+        if
+        :: FOLLOWS(y, i) && n[y].complete && PREFIX(n[y].log, n[i].log) -> acknowledge(y, i)
+        :: else
+        fi
     }
 }
 
 #ifdef LOSS
+#define TO_A_LOST_ONE 128 /* a grant is to an incarnation; made it is, but nobody can take it */
 /* One disk is lost, at any time. (What a machine does that finds itself next to a cluster is
  * searched by the configurations with replaced machines: here it stays blank.) */
 inline lose_disk(i)
@@ -738,6 +747,13 @@ inline lose_disk(i)
         n[i].cluster = 0;
         n[i].unborn = 0;
         n[i].life = NEW;
+        before = 0;
+        do
+        :: before < ELECTIONS && (grant[before] & (1 << i)) -> grant[before] = TO_A_LOST_ONE
+        :: before < ELECTIONS && !(grant[before] & (1 << i)) -> before++
+        :: else -> break
+        od;
+        before = 0;
         forget()
     }
 }
