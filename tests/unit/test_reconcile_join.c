@@ -436,6 +436,8 @@ static void tell_birth(struct world *w, int32_t first)
         w->peers[peer].birth_ended = false;
         w->peers[peer].complete = false;
         w->peers[peer].promise = (struct promise){FIRST_GENERATION, P};
+        w->peers[peer].leader = (struct leadership){.node = NODE_NONE};
+        w->peers[peer].grant = (struct grant){0};
     }
 }
 
@@ -453,6 +455,24 @@ static void test_birth__peer_silent_or_born__is_not_promised(void **state)
     w.peers[OTHER].birth_ended = true;
     w.stop_before = STEP_REGISTER;
     assert_null(strstr(world_run(&w), "P5"));
+}
+
+/* Found by tests/model: this machine had promised that birth, voted for the next generation, and
+ * lost its disk before anybody knew that the birth had ended. */
+static void test_birth__granted_or_followed_by_an_election__is_not_promised_again(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_blank(&w);
+    tell_birth(&w, SELF);
+    w.peers[OTHER].grant.generation = FIRST_GENERATION;
+    assert_null(strstr(world_run(&w), "P5"));
+    w.peers[OTHER].grant.generation = 0;
+    w.peers[OTHER].promise.generation = FIRST_GENERATION + 1;
+    assert_null(strstr(world_run(&w), "P5"));
+    w.peers[OTHER].promise.generation = FIRST_GENERATION;
+    assert_non_null(strstr(world_run(&w), "P5"));
 }
 
 static void test_birth__first_leader__initialises_and_leads_generation_two(void **state)
@@ -489,6 +509,26 @@ static void test_birth__first_leader__counts_nobody_before_it_knows_of_the_end(v
     world_run(&w);
     assert_true(w.durable.birth_ended);
     assert_int_equal(w.in.replication.generation, FIRST_GENERATION);
+}
+
+/* The same, once another leads. */
+static void test_birth__first_leader_that_follows__is_not_counted_before_it_knows(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    lead_elsewhere(&w, 6, 900);
+    w.durable.birth_promised = true;
+    w.durable.birth_ended = w.peers[LEADER].birth_ended = w.peers[OTHER].birth_ended = false;
+    w.durable.birth_leader = SELF;
+    world_tell_follow(&w, 6, Q, OTHER);
+    world_run(&w);
+    assert_int_equal(w.in.replication.upstream, OTHER);
+    assert_false(w.in.replication.counted);
+    w.peers[OTHER].birth_ended = true;
+    world_run(&w);
+    assert_true(w.in.replication.counted);
 }
 
 static void test_birth__other_node__clones_without_asking_and_ends_the_birth_when_complete(
@@ -556,8 +596,10 @@ int main(void)
         T(test_peer__older_incarnation__is_answered_with_a_refusal),
         T(test_machine__whose_place_was_taken__stays_stopped),
         T(test_birth__peer_silent_or_born__is_not_promised),
+        T(test_birth__granted_or_followed_by_an_election__is_not_promised_again),
         T(test_birth__first_leader__initialises_and_leads_generation_two),
         T(test_birth__first_leader__counts_nobody_before_it_knows_of_the_end),
+        T(test_birth__first_leader_that_follows__is_not_counted_before_it_knows),
         T(test_birth__other_node__clones_without_asking_and_ends_the_birth_when_complete),
         T(test_birth__foreign_data__is_left_alone),
     };
