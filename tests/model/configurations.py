@@ -2,18 +2,20 @@
 
 # Sizes that fit into 12 GB. `short` ones together take less than a minute.
 CONFIGURATIONS = {
-    "short": {"defines": {"GENERATIONS": 3, "ENTRIES": 2}, "hash_bits": 22, "short": True},
-    "core": {"defines": {"GENERATIONS": 4, "ENTRIES": 2}},
-    "core-long-logs": {"defines": {"GENERATIONS": 4, "ENTRIES": 3, "PROPOSERS": 1}},
-    "failing": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "FAILING": ""}},
-    "fence": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "SPLIT_FENCE": ""}},
-    "replaced": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "REPLACED": 1}},
-    "replaced-twice": {"defines": {"GENERATIONS": 2, "ENTRIES": 2, "REPLACED": 2, "PROPOSERS": 1}},
-    "birth": {"defines": {"GENERATIONS": 3, "ENTRIES": 1, "BIRTH": ""}},
-    "birth-loss": {"defines": {"GENERATIONS": 3, "ENTRIES": 1, "BIRTH": "", "LOSS": "", "PROPOSERS": 1}},
-    "override": {"defines": {"GENERATIONS": 4, "ENTRIES": 2, "REPLACED": 1, "OVERRIDE": "", "PROPOSERS": 1}},
-    "calm-replaced": {"defines": {"GENERATIONS": 2, "ENTRIES": 2, "CALM": "", "REPLACED": 1, "PROPOSERS": 1}},
-    "calm": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "CALM": ""}},
+    "core-short": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "PROPOSERS": 1}, "short": True},
+    "replaced-short": {"defines": {"GENERATIONS": 2, "ENTRIES": 1, "REPLACED": 1, "PROPOSERS": 1}, "short": True},
+    "birth-short": {"defines": {"GENERATIONS": 2, "ENTRIES": 1, "BIRTH": "", "LOSS": "", "PROPOSERS": 1},
+                    "short": True},
+    "calm-short": {"defines": {"GENERATIONS": 2, "ENTRIES": 2, "CALM": "", "PROPOSERS": 1}, "short": True},
+    "core": {"defines": {"GENERATIONS": 4, "ENTRIES": 2}, "hash_bits": 26},
+    "fence": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "SPLIT_FENCE": "", "PROPOSERS": 1}},
+    "failing": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "FAILING": "", "PROPOSERS": 1}},
+    "replaced": {"defines": {"GENERATIONS": 2, "ENTRIES": 2, "REPLACED": 1, "PROPOSERS": 1}},
+    "replaced-twice": {"defines": {"GENERATIONS": 2, "ENTRIES": 1, "REPLACED": 2, "PROPOSERS": 1}},
+    "birth": {"defines": {"GENERATIONS": 3, "ENTRIES": 1, "BIRTH": "", "LOSS": "", "PROPOSERS": 1}},
+    "override": {"defines": {"GENERATIONS": 3, "ENTRIES": 1, "REPLACED": 1, "OVERRIDE": "", "PROPOSERS": 1}},
+    "calm": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "CALM": "", "PROPOSERS": 1}},
+    "calm-replaced": {"defines": {"GENERATIONS": 2, "ENTRIES": 1, "CALM": "", "REPLACED": 1, "PROPOSERS": 1}},
 }
 
 # Each mutant replaces texts of ogel.pml that stand there exactly once. `violates` are the invariants of which one
@@ -108,7 +110,8 @@ MUTANTS = {
         CORE, "I5", ("        :: n[i].complete && ADMITS(n[l].names, i) -> acknowledge(i, l)",
                      "        :: (n[i].complete || n[i].rewound) && ADMITS(n[l].names, i) -> acknowledge(i, l)")),
     "clone-votes": mutant(
-        CORE, DATA, ("        give_up_copy(i);\n        I6", "        give_up_copy(i);\n        n[i].rewound = 1;\n        I6")),
+        CORE, DATA,
+        ("        give_up_copy(i);\n        I6", "        give_up_copy(i);\n        n[i].rewound = 1;\n        I6")),
     "fork-not-in-the-vote": mutant(
         {**THREE, "FAILING": ""}, DATA,
         ("#define END(i) (POSITION(n[i].log) > n[i].fork -> POSITION(n[i].log) : n[i].fork)",
@@ -135,7 +138,8 @@ MUTANTS = {
         ONE_REPLACED, DATA,
         ("        !OUTDATED(c, VOTE(g, p, x) >> 6) &&\n        !OUTDATED(x, VOTE(g, p, c) >> 6) &&\n", "")),
     "registered-at-one-peer": mutant(
-        ONE_REPLACED, DATA, ("        :: n[m].at == BOTH_OTHERS(m) || SURVIVOR_ALONE(m) ->", "        :: n[m].at != 0 ->")),
+        ONE_REPLACED, DATA,
+        ("        :: n[m].at == BOTH_OTHERS(m) || SURVIVOR_ALONE(m) ->", "        :: n[m].at != 0 ->")),
     "name-without-incarnation": mutant(
         ONE_REPLACED, DATA,
         ("    ((i) == 0 || ((i) == 1 && !((names) & 2)) || ((i) == 2 && !((names) & 1)) ||                  \\\n"
@@ -162,19 +166,25 @@ MUTANTS = {
     # birth
     "birth-begins-again-after-its-end": mutant(
         BIRTH, DATA,
-        ("        n[i].generation < g && (n[i].life == NEW || n[i].unborn) &&\n        !BORN(y) && !BORN(z) ->",
+        ("        n[i].generation < g && (n[i].life == NEW || n[i].unborn) &&\n"
+         "        NOT_BORN(y, g) && NOT_BORN(z, g) ->",
          "        n[i].generation < g ->")),
+    "birth-promised-again-after-its-grant": mutant(
+        {**BIRTH, "LOSS": ""}, DATA,
+        ("    (!BORN(y) && (n[y].generation < (g) || (n[y].generation == (g) && n[y].fact == 0)))", "    (!BORN(y))")),
     "birth-promised-whoever-knows-better": mutant(
-        {**BIRTH, "LOSS": ""}, DATA, (" &&\n        !BORN(y) && !BORN(z) ->", " ->")),
+        {**BIRTH, "LOSS": ""}, DATA, (" &&\n        NOT_BORN(y, g) && NOT_BORN(z, g) ->", " ->")),
     "acknowledged-before-the-end-of-birth-is-known": mutant(
-        {**BIRTH, "LOSS": ""}, DATA, ("#define KNOWS_BIRTH_ENDED(l) (!n[l].unborn)", "#define KNOWS_BIRTH_ENDED(l) (true)")),
+        {**BIRTH, "LOSS": ""}, DATA,
+        ("#define KNOWS_BIRTH_ENDED(i) (!n[i].unborn)", "#define KNOWS_BIRTH_ENDED(i) (true)")),
     # progress
     "legal-with-three": mutant(
         CALM, "I6",
         ("VOTE(g, p, c) != 0 && VOTE(g, p, x) != 0 &&",
          "VOTE(g, p, 0) != 0 && VOTE(g, p, 1) != 0 && VOTE(g, p, 2) != 0 &&")),
     "equals-are-not-granted": mutant(
-        CALM, "I6", ("#define AHEAD(a, b) (((a) & 31) >= ((b) & 31))", "#define AHEAD(a, b) (((a) & 31) > ((b) & 31))")),
+        CALM, "I6",
+        ("#define AHEAD(a, b) (((a) & 31) >= ((b) & 31))", "#define AHEAD(a, b) (((a) & 31) > ((b) & 31))")),
     "promised-node-does-not-follow": mutant(
         CALM, "I6",
         ("(n[i].generation < g || (n[i].generation == g && n[i].fact == 0)) &&", "n[i].generation < g &&")),

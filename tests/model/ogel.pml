@@ -107,10 +107,10 @@ byte kind[ELECTIONS];            /* 0: unused; 1 + first leader: a birth; OF_CLU
      (kind[ELECTION(g, p)] == 0 || kind[ELECTION(g, p)] == (OF_CLUSTER | n[i].cluster)))
 #define IS_ELECTION(g, p) (!IS_BIRTH(ELECTION(g, p)))
 #define FOUNDS(i, g, p) (n[i].unborn && kind[ELECTION(g, p)] == (i) + 1)
-/* Until then its N lists nobody. */
-#define KNOWS_BIRTH_ENDED(l) (!n[l].unborn)
+/* Until then its N lists nobody, and it streams under a name that nobody lists. */
+#define KNOWS_BIRTH_ENDED(i) (!n[i].unborn)
 #else
-#define KNOWS_BIRTH_ENDED(l) (true)
+#define KNOWS_BIRTH_ENDED(i) (true)
 #define SAME_CLUSTER(i, g, p) (true)
 #define ASKED_BY_ITS_CLUSTER(i, g, p) (true)
 #define IS_ELECTION(g, p) (true)
@@ -131,8 +131,11 @@ bit overridden;
 /* What is acknowledged and led without knowing of the override is another history: nothing is
  * promised of it, but that it ends here. */
 #define COUNTS(i) (n[i].known & 2)
+/* Each message of this election says so. */
+#define DECLARED(g, p) ((grant[ELECTION(g, p)] >> 5) & 2)
 #else
 #define COUNTS(i) (true)
+#define DECLARED(g, p) 0
 #endif
 
 hidden byte low, before;
@@ -476,8 +479,9 @@ inline follow(i, g, p, l)
     d_step {
         n[i].life == REGISTERED && (grant[ELECTION(g, p)] & (1 << l)) &&
         (n[i].generation < g || (n[i].generation == g && n[i].fact == 0)) &&
-        SAME_CLUSTER(i, g, p) &&
+        SAME_CLUSTER(i, g, p) && !OUTDATED(i, DECLARED(g, p)) &&
         !OUTDATED(l, n[i].known) ->
+        n[i].known = n[i].known | DECLARED(g, p);
         n[i].generation = g;
         n[i].proposer = p;
         n[i].fact = l + 1;
@@ -528,9 +532,10 @@ inline append(i)
 inline acknowledge(i, l)
 {
     if
-    :: LAST(n[i].log) == n[l].generation && COUNTS(l) && KNOWS_BIRTH_ENDED(l) &&
+    :: LAST(n[i].log) == n[l].generation && (led & (1 << n[l].generation)) &&
+       KNOWS_BIRTH_ENDED(i) && KNOWS_BIRTH_ENDED(l) &&
        acked[n[l].generation] < FIRST_OF(n[l].log, n[i].log) ->
-        I5 = (n[i].complete || NOT_ASKED_5) && COUNTS(i) != 0;
+        I5 = n[i].complete || NOT_ASKED_5;
         assert(I5);
         acked[n[l].generation] = FIRST_OF(n[l].log, n[i].log);
         I3 = LATER_HAVE(n[l].generation);
@@ -680,15 +685,19 @@ inline expire(i)
 
 #ifdef BIRTH
 #define BORN(y) (n[y].life == REGISTERED && !n[y].unborn)
+/* Says y that it knows of no end, and that this birth was not granted before? */
+#define NOT_BORN(y, g)                                                                            \
+    (!BORN(y) && (n[y].generation < (g) || (n[y].generation == (g) && n[y].fact == 0)))
 
 /* A blank machine, or one that promised a birth and knows of no end, when both peers y and z have
- * just said that they know of none either. x is to be the first leader. */
+ * just said that they know of none either, nor of a grant: this machine must have promised what was
+ * granted, so it would be one that forgot. x is to be the first leader. */
 inline be_born(i, y, z, x, g, p)
 {
     d_step {
         (kind[ELECTION(g, p)] == 0 || kind[ELECTION(g, p)] == x + 1) && IN_ORDER(g, p) &&
         n[i].generation < g && (n[i].life == NEW || n[i].unborn) &&
-        !BORN(y) && !BORN(z) ->
+        NOT_BORN(y, g) && NOT_BORN(z, g) ->
         kind[ELECTION(g, p)] = x + 1;
         n[i].life = REGISTERED;
         n[i].generation = g;
@@ -722,11 +731,18 @@ inline hear_of_end(i, y)
 {
     d_step {
         n[i].unborn && n[i].cluster == n[y].cluster && BORN(y) ->
-        n[i].unborn = 0;
-        if
-        :: FOLLOWS(y, i) && n[y].complete && PREFIX(n[y].log, n[i].log) -> acknowledge(y, i)
-        :: else
-        fi
+        n[i].unborn = 0
+    }
+}
+
+/* Once both know of the end. */
+inline count_again(i, l)
+{
+    d_step {
+        FOLLOWS(i, l) && n[i].complete && PREFIX(n[i].log, n[l].log) && KNOWS_BIRTH_ENDED(i) &&
+        KNOWS_BIRTH_ENDED(l) && LAST(n[i].log) == n[l].generation &&
+        acked[n[l].generation] < FIRST_OF(n[l].log, n[i].log) ->
+        acknowledge(i, l)
     }
 }
 
@@ -1140,6 +1156,7 @@ end:
 #ifdef BIRTH
     ELECTIONS_EACH(ALL_BIRTHS)
     ORDERED(STEP, hear_of_end)
+    ORDERED(STEP, count_again)
 #ifdef LOSS
     MACHINES_OF(ONE, lose_disk)
 #endif
