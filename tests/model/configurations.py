@@ -163,10 +163,19 @@ MUTANTS = {
         TWO_REPLACED, DATA,
         ("n[m].life == NEW -> n[m].at = n[m].at & ~(1 << 2)", "false -> skip"),
         ("n[m].life == NEW -> n[m].at = n[m].at & ~(1 << 1)", "false -> skip")),
+    # Alone, obeying a late request or keeping the old proposer does no harm; together they make a second leader.
+    "promise-kept-and-late-request-obeyed": mutant(
+        {**ONE_REPLACED, "PROPOSERS": 2}, DATA,
+        ("        n[i].generation = g;\n        n[i].proposer = p;\n        n[i].fact = l + 1;\n",
+         "        n[i].proposer = (n[i].generation == g -> n[i].proposer : p);\n        n[i].generation = g;\n"
+         "        n[i].fact = l + 1;\n"),
+        ("n[i].life == REGISTERED && n[i].generation < g && IN_ORDER",
+         "n[i].life == REGISTERED && (n[i].generation < g || n[i].generation == g && n[i].proposer == p && "
+         "n[i].fact != 0) && IN_ORDER")),
     # birth
     "birth-begins-again-after-its-end": mutant(
         BIRTH, DATA,
-        ("        n[i].generation < g && (n[i].life == NEW || n[i].unborn) &&\n"
+        ("n[i].generation < g && (n[i].life == NEW || n[i].unborn) &&\n"
          "        NOT_BORN(y, g) && NOT_BORN(z, g) ->",
          "        n[i].generation < g ->")),
     "birth-promised-again-after-its-grant": mutant(

@@ -689,6 +689,13 @@ inline expire(i)
 #define NOT_BORN(y, g)                                                                            \
     (!BORN(y) && (n[y].generation < (g) || (n[y].generation == (g) && n[y].fact == 0)))
 
+/* All three are alike until somebody is asked. */
+#ifdef LOSS
+#define NOT_THE_FIRST (n[0].life != NEW || n[1].life != NEW || n[2].life != NEW || lost)
+#else
+#define NOT_THE_FIRST (n[0].life != NEW || n[1].life != NEW || n[2].life != NEW)
+#endif
+
 /* A blank machine, or one that promised a birth and knows of no end, when both peers y and z have
  * just said that they know of none either, nor of a grant: this machine must have promised what was
  * granted, so it would be one that forgot. x is to be the first leader. */
@@ -696,7 +703,7 @@ inline be_born(i, y, z, x, g, p)
 {
     d_step {
         (kind[ELECTION(g, p)] == 0 || kind[ELECTION(g, p)] == x + 1) && IN_ORDER(g, p) &&
-        n[i].generation < g && (n[i].life == NEW || n[i].unborn) &&
+        (x == 0 || NOT_THE_FIRST) && n[i].generation < g && (n[i].life == NEW || n[i].unborn) &&
         NOT_BORN(y, g) && NOT_BORN(z, g) ->
         kind[ELECTION(g, p)] = x + 1;
         n[i].life = REGISTERED;
