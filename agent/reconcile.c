@@ -171,6 +171,14 @@ static struct replication replication_base(const struct durable *durable, bool l
     return r;
 }
 
+/* Until this agent knows durably that its birth has ended it neither counts anybody nor is counted:
+ * if the one node that does know lost its disk, the birth could begin again over what was
+ * acknowledged. */
+static bool is_unborn(const struct durable *durable)
+{
+    return durable->birth_promised && !durable->birth_ended;
+}
+
 struct replication replication_locked(const struct durable *durable)
 {
     return replication_base(durable, false);
@@ -180,7 +188,7 @@ struct replication replication_names(const struct durable *durable)
 {
     struct replication r = replication_base(durable, true);
 
-    r.generation = durable->grant.generation;
+    r.generation = is_unborn(durable) ? FIRST_GENERATION - 1 : durable->grant.generation;
     r.names = true;
     return r;
 }
@@ -193,6 +201,8 @@ struct replication replication_attached(const struct durable *durable)
     r.upstream = durable->leader.node;
     r.upstream_incarnation = durable->leader.incarnation;
     r.counted = durable->complete;
+    if (is_unborn(durable))
+        r.counted = false;
     return r;
 }
 

@@ -65,7 +65,8 @@ struct durable {
 struct replication {
     int32_t upstream; /* slot; NODE_NONE: none, and the key is taken away */
     struct incarnation upstream_incarnation;
-    uint32_t generation; /* in the own name, and in N; 0: neither */
+    /* in the own name, and in N, where one that nobody leads counts nobody; 0: neither */
+    uint32_t generation;
     bool counted;
     bool names; /* N lists the others' names of this generation; else nobody */
     struct incarnation

@@ -326,6 +326,13 @@ static enum agent_reason take_role(const struct inputs *in, struct durable *next
     }
 }
 
+/* What was granted, all three had promised; and a later promise may have been a vote. */
+static bool is_past_birth(const struct report *report, uint32_t generation)
+{
+    return report->birth_ended || report->promise.generation > generation ||
+           report->leader.generation >= generation || report->grant.generation >= generation;
+}
+
 /* A birth concerns all three, so all three can be asked. A request that was delayed until this
  * machine's disk was lost would otherwise make it a member without its registering, as if it had
  * never promised anything. */
@@ -334,7 +341,8 @@ static bool birth_contradicted(const struct inputs *in)
     for (int32_t peer = 0; peer < NODE_COUNT; peer++) {
         const struct peer_input *p = &in->peers[peer];
 
-        if (peer != in->durable->node && (!p->known || !p->fresh || p->report->birth_ended))
+        if (peer != in->durable->node &&
+            (!p->known || !p->fresh || is_past_birth(p->report, in->message->generation)))
             return true;
     }
     return false;

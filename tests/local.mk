@@ -41,6 +41,7 @@ EXTRA_DIST += tests/fuzz/corpus tests/fuzz/run
 include tests/bench/local.mk
 include tests/sim/local.mk
 include tests/chaos/local.mk
+include tests/model/local.mk
 
 # Real servers: run by ./runtests, not by `make check`.
 EXTRA_DIST += tests/integration tests/README

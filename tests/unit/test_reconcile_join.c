@@ -535,6 +535,8 @@ static void tell_birth(struct world *w, int32_t first)
         w->peers[peer].birth_ended = false;
         w->peers[peer].complete = false;
         w->peers[peer].promise = (struct promise){FIRST_GENERATION, P};
+        w->peers[peer].leader = (struct leadership){.node = NODE_NONE};
+        w->peers[peer].grant = (struct grant){0};
     }
 }
 
@@ -554,6 +556,24 @@ static void test_birth__peer_silent_or_born__is_not_promised(void **state)
     assert_null(strstr(world_run(&w), "P5"));
 }
 
+/* Found by tests/model: this machine had promised that birth, voted for the next generation, and
+ * lost its disk before anybody knew that the birth had ended. */
+static void test_birth__granted_or_followed_by_an_election__is_not_promised_again(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_blank(&w);
+    tell_birth(&w, SELF);
+    w.peers[OTHER].grant.generation = FIRST_GENERATION;
+    assert_null(strstr(world_run(&w), "P5"));
+    w.peers[OTHER].grant.generation = 0;
+    w.peers[OTHER].promise.generation = FIRST_GENERATION + 1;
+    assert_null(strstr(world_run(&w), "P5"));
+    w.peers[OTHER].promise.generation = FIRST_GENERATION;
+    assert_non_null(strstr(world_run(&w), "P5"));
+}
+
 static void test_birth__first_leader__initialises_and_leads_generation_two(void **state)
 {
     struct world w;
@@ -567,6 +587,47 @@ static void test_birth__first_leader__initialises_and_leads_generation_two(void 
     assert_string_equal(world_run(&w), "P3 N13 N1 N14 G7 N2 V1 N3 N4 N5 N6 N7 N8");
     assert_true(w.durable.complete);
     assert_int_equal(w.durable.incarnations[SELF].number, 1);
+}
+
+/* Found by tests/model: the first follower lost its disk before anybody had heard from it that the
+ * birth had ended, and the birth began again over a commit that it had acknowledged. */
+static void test_birth__first_leader__counts_nobody_before_it_knows_of_the_end(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_blank(&w);
+    w.wal_end = (struct position){1, 50};
+    tell_birth(&w, SELF);
+    world_run(&w);
+    world_tell_grant(&w, FIRST_GENERATION, P);
+    world_run(&w);
+    assert_true(w.in.replication.names);
+    assert_int_equal(w.in.replication.generation, FIRST_GENERATION - 1);
+    w.peers[OTHER].birth_ended = true;
+    world_run(&w);
+    assert_true(w.durable.birth_ended);
+    assert_int_equal(w.in.replication.generation, FIRST_GENERATION);
+}
+
+/* The same, once another leads. */
+static void test_birth__first_leader_that_follows__is_not_counted_before_it_knows(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    lead_elsewhere(&w, 6, 900);
+    w.durable.birth_promised = true;
+    w.durable.birth_ended = w.peers[LEADER].birth_ended = w.peers[OTHER].birth_ended = false;
+    w.durable.birth_leader = SELF;
+    world_tell_follow(&w, 6, Q, OTHER);
+    world_run(&w);
+    assert_int_equal(w.in.replication.upstream, OTHER);
+    assert_false(w.in.replication.counted);
+    w.peers[OTHER].birth_ended = true;
+    world_run(&w);
+    assert_true(w.in.replication.counted);
 }
 
 static void test_birth__other_node__clones_without_asking_and_ends_the_birth_when_complete(
@@ -639,7 +700,10 @@ int main(void)
         T(test_machine__that_hears_of_its_successor_by_a_message__stays_stopped),
         T(test_machine__that_is_the_latest_a_message_knows__goes_on),
         T(test_birth__peer_silent_or_born__is_not_promised),
+        T(test_birth__granted_or_followed_by_an_election__is_not_promised_again),
         T(test_birth__first_leader__initialises_and_leads_generation_two),
+        T(test_birth__first_leader__counts_nobody_before_it_knows_of_the_end),
+        T(test_birth__first_leader_that_follows__is_not_counted_before_it_knows),
         T(test_birth__other_node__clones_without_asking_and_ends_the_birth_when_complete),
         T(test_birth__foreign_data__is_left_alone),
     };

@@ -1,0 +1,13 @@
+# The protocol, searched exhaustively by spin (tests/model/README). The short configurations are a stage of ./runtests.
+#
+#   make check-model                       all configurations: half an hour, up to 12 GB
+#   make check-model MODEL=--mutants       can it fail? broken rules, each found out
+#   make check-model MODEL="replaced"      one of them
+EXTRA_DIST += tests/model/README tests/model/ogel.pml tests/model/run tests/model/configurations.py \
+	tests/model/replay tests/model/test_replay tests/model/good.trace
+
+MODEL =
+
+.PHONY: check-model
+check-model:
+	$(AM_V_at)$(srcdir)/tests/model/run $(MODEL)
