@@ -30,6 +30,7 @@ NODES = ["n1", "n2", "n3"]
 PAIRS = ([list(p) for p in itertools.combinations(NODES, 2)] + [[n, o] for n in NODES for o in ("o1", "o2")]
          + [[n, "client"] for n in NODES] + [[o, x] for o in ("o1", "o2") for x in ("client", "redis")])
 ARROWS = PAIRS + [[b, a] for a, b in PAIRS]
+CUT_S = 8                           # some talk to each other every five seconds only
 STORM_S, STORM_PAUSE_S = 4, 0.1     # how long a switchover is asked for again
 COMMANDS_S = 15                     # no command of a fault begins later than this after the first
 SLOW_IOPS, SLOW_WRITES, SLOW_LEAST_S = 20, 8, 0.25
@@ -164,12 +165,14 @@ def stop_orchestrator(w, p):
 # --- cut off ------------------------------------------------------------------------------------------------------
 
 def cut_lifted(w, dropped_before, undo):
-    """Lifts a cut and returns how many packets ran into it; none: nothing was cut."""
-    hurt = w.network.dropped() - dropped_before
-    undo()
-    if hurt <= 0:
-        raise NotInjected("no packet ran into the cut")
-    return f"{hurt} packets dropped"
+    """Lifts a cut once something ran into it; without that nothing was cut."""
+    try:
+        wait(lambda: w.network.dropped() > dropped_before, CUT_S, "a packet ran into the cut")
+        return f"{w.network.dropped() - dropped_before} packets dropped"
+    except TimeoutError as e:
+        raise NotInjected(str(e)) from e
+    finally:
+        undo()
 
 
 @kind("cut-both-ways", between=PAIRS, hold=(1.2, 3.0))

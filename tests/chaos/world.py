@@ -18,7 +18,7 @@ from ledger import Ledger
 from test_disk import disk_of_its_own
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-DISK_SIZE = "700M"
+DISK_SIZE = "8G"            # sparse; each election leaves 16 MB of WAL behind until wal_keep_size has passed over it
 CLOCK_NODE = "n3"           # runs under libfaketime all the time
 FAKETIME = "/usr/lib/*/faketime/libfaketime.so.1"
 SPARE_ADDRESS = "10.77.0.{}"
