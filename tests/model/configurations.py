@@ -12,7 +12,7 @@ CONFIGURATIONS = {
     "failing": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "FAILING": "", "PROPOSERS": 1}},
     "replaced": {"defines": {"GENERATIONS": 2, "ENTRIES": 2, "REPLACED": 1, "PROPOSERS": 1}},
     "replaced-twice": {"defines": {"GENERATIONS": 2, "ENTRIES": 1, "REPLACED": 2, "PROPOSERS": 1}},
-    "birth": {"defines": {"GENERATIONS": 3, "ENTRIES": 1, "BIRTH": "", "LOSS": "", "PROPOSERS": 1}},
+    "birth": {"defines": {"GENERATIONS": 3, "ENTRIES": 1, "BIRTH": "", "PROPOSERS": 1}},
     "override": {"defines": {"GENERATIONS": 3, "ENTRIES": 1, "REPLACED": 1, "OVERRIDE": "", "PROPOSERS": 1}},
     "calm": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "CALM": "", "PROPOSERS": 1}},
     "calm-replaced": {"defines": {"GENERATIONS": 2, "ENTRIES": 1, "CALM": "", "REPLACED": 1, "PROPOSERS": 1}},
@@ -28,7 +28,7 @@ ONE_REPLACED = {"GENERATIONS": 2, "ENTRIES": 1, "REPLACED": 1, "PROPOSERS": 1}
 TWO_REPLACED = {"GENERATIONS": 2, "ENTRIES": 1, "REPLACED": 2, "PROPOSERS": 1}
 CALM = {"GENERATIONS": 2, "ENTRIES": 2, "CALM": "", "PROPOSERS": 1}
 CALM_REPLACED = {"GENERATIONS": 2, "ENTRIES": 2, "CALM": "", "REPLACED": 1, "PROPOSERS": 1}
-BIRTH = {"GENERATIONS": 3, "ENTRIES": 1, "BIRTH": "", "PROPOSERS": 1}
+BIRTH = {"GENERATIONS": 2, "ENTRIES": 1, "BIRTH": "", "PROPOSERS": 1}
 DATA = ("I1", "I2", "I3")
 
 
