@@ -10,12 +10,9 @@ CONFIGURATIONS = {
     "core": {"defines": {"GENERATIONS": 4, "ENTRIES": 2}, "hash_bits": 26},
     "fence": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "SPLIT_FENCE": "", "PROPOSERS": 1}},
     "failing": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "FAILING": "", "PROPOSERS": 1}},
-    "replaced": {"defines": {"GENERATIONS": 2, "ENTRIES": 2, "REPLACED": 1, "PROPOSERS": 1}},
-    "replaced-twice": {"defines": {"GENERATIONS": 2, "ENTRIES": 1, "REPLACED": 2, "PROPOSERS": 1}},
-    "birth": {"defines": {"GENERATIONS": 3, "ENTRIES": 1, "BIRTH": "", "LOSS": "", "PROPOSERS": 1}},
-    "override": {"defines": {"GENERATIONS": 3, "ENTRIES": 1, "REPLACED": 1, "OVERRIDE": "", "PROPOSERS": 1}},
+    "birth": {"defines": {"GENERATIONS": 3, "ENTRIES": 1, "BIRTH": "", "PROPOSERS": 1}},
+    "override": {"defines": {"GENERATIONS": 2, "ENTRIES": 1, "REPLACED": 1, "OVERRIDE": "", "PROPOSERS": 1}},
     "calm": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "CALM": "", "PROPOSERS": 1}},
-    "calm-replaced": {"defines": {"GENERATIONS": 2, "ENTRIES": 1, "CALM": "", "REPLACED": 1, "PROPOSERS": 1}},
 }
 
 # Each mutant replaces texts of ogel.pml that stand there exactly once. `violates` are the invariants of which one
@@ -25,10 +22,8 @@ RIVALS = {"GENERATIONS": 2, "ENTRIES": 2}
 THREE = {"GENERATIONS": 3, "ENTRIES": 2, "PROPOSERS": 1}
 SPLIT = {"GENERATIONS": 2, "ENTRIES": 2, "SPLIT_FENCE": "", "PROPOSERS": 1}
 ONE_REPLACED = {"GENERATIONS": 2, "ENTRIES": 1, "REPLACED": 1, "PROPOSERS": 1}
-TWO_REPLACED = {"GENERATIONS": 2, "ENTRIES": 1, "REPLACED": 2, "PROPOSERS": 1}
 CALM = {"GENERATIONS": 2, "ENTRIES": 2, "CALM": "", "PROPOSERS": 1}
-CALM_REPLACED = {"GENERATIONS": 2, "ENTRIES": 2, "CALM": "", "REPLACED": 1, "PROPOSERS": 1}
-BIRTH = {"GENERATIONS": 3, "ENTRIES": 1, "BIRTH": "", "PROPOSERS": 1}
+BIRTH = {"GENERATIONS": 2, "ENTRIES": 1, "BIRTH": "", "PROPOSERS": 1}
 DATA = ("I1", "I2", "I3")
 
 
@@ -99,10 +94,6 @@ MUTANTS = {
         CORE, DATA,
         ("        n[i].target != 0 &&\n        n[i].target <= LENGTH(n[i].log) + 1 ->\n",
          "        FOLLOWS(i, l) && PREFIX(n[i].log, n[l].log) ->\n")),
-    "target-of-an-earlier-leader": mutant(
-        {**ONE_REPLACED, "GENERATIONS": 3}, DATA,
-        ("        FOLLOWS_KNOWN(i, l) && !n[i].complete && n[i].target == 0 && PREFIX(n[i].log, n[l].log) ->",
-         "        n[i].fact != 0 && n[l].leads && !n[i].complete && n[i].target == 0 ->")),
     "clone-is-counted": mutant(
         CORE, "I5", ("        :: n[i].complete && ADMITS(n[l].names, i) -> acknowledge(i, l)",
                      "        :: !n[i].rewound && ADMITS(n[l].names, i) -> acknowledge(i, l)")),
@@ -155,23 +146,6 @@ MUTANTS = {
          "        n[i].names = grant[ELECTION(g, p)] >> 5;\n        n[i].leads = 1;"),
         ("     n[i].life == REGISTERED && ADMITS(n[l].names, i))",
          "     n[i].life == REGISTERED && (ADMITS(n[l].names, i) || ADMITS(n[l].known, i)))")),
-    "unregistered-answers": mutant(
-        TWO_REPLACED, DATA,
-        ("        n[x].life == REGISTERED &&\n        !OUTDATED(x, n[m].known) && NEXT",
-         "        n[x].life != ABSENT && n[x].life != SUPERSEDED &&\n        !OUTDATED(x, n[m].known) && NEXT")),
-    "void-answer-counts": mutant(
-        TWO_REPLACED, DATA,
-        ("n[m].life == NEW -> n[m].at = n[m].at & ~(1 << 2)", "false -> skip"),
-        ("n[m].life == NEW -> n[m].at = n[m].at & ~(1 << 1)", "false -> skip")),
-    # Alone, obeying a late request or keeping the old proposer does no harm; together they make a second leader.
-    "promise-kept-and-late-request-obeyed": mutant(
-        {**ONE_REPLACED, "PROPOSERS": 2}, DATA,
-        ("        n[i].generation = g;\n        n[i].proposer = p;\n        n[i].fact = l + 1;\n",
-         "        n[i].proposer = (n[i].generation == g -> n[i].proposer : p);\n        n[i].generation = g;\n"
-         "        n[i].fact = l + 1;\n"),
-        ("n[i].life == REGISTERED && n[i].generation < g && IN_ORDER",
-         "n[i].life == REGISTERED && (n[i].generation < g || n[i].generation == g && n[i].proposer == p && "
-         "n[i].fact != 0) && IN_ORDER")),
     # birth
     "birth-begins-again-after-its-end": mutant(
         BIRTH, DATA,
@@ -197,8 +171,4 @@ MUTANTS = {
     "promised-node-does-not-follow": mutant(
         CALM, "I6",
         ("(n[i].generation < g || (n[i].generation == g && n[i].fact == 0)) &&", "n[i].generation < g &&")),
-    "names-never-change": mutant(
-        CALM_REPLACED, "I6",
-        ("        n[x].names = (n[x].leads -> n[x].known : 0);\n", ""),
-        ("n[l].leads && n[l].names != n[l].known -> n[l].names = n[l].known", "n[l].leads && false -> skip")),
 }

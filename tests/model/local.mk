@@ -1,8 +1,8 @@
 # The protocol, searched exhaustively by spin (tests/model/README). The short configurations are a stage of ./runtests.
 #
-#   make check-model                       all configurations: half an hour, up to 12 GB
+#   make check-model                       all configurations: minutes on a quiet machine, up to 2 GB
 #   make check-model MODEL=--mutants       can it fail? broken rules, each found out
-#   make check-model MODEL="replaced"      one of them
+#   make check-model MODEL=core      one of them
 EXTRA_DIST += tests/model/README tests/model/ogel.pml tests/model/run tests/model/configurations.py \
 	tests/model/replay tests/model/test_replay tests/model/good.trace
 
