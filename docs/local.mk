@@ -1,6 +1,6 @@
 # Man pages and sample files are what the programs print; `make docs` writes them, `make lint` compares.
 dist_man_MANS += docs/man/ogelctl.1 docs/man/ogel-agent.8 docs/man/ogel-orchestrator.8
-dist_doc_DATA += README.md CHANGELOG.md docs/architecture.md docs/protocol.md \
+dist_doc_DATA += README.md CHANGELOG.md docs/architecture.md docs/protocol.md docs/testing.md \
 	docs/openapi.yaml docs/ogel-agent.yaml docs/ogel-orchestrator.yaml
 EXTRA_DIST += docs/adr docs/operations
 
