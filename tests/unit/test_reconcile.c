@@ -111,6 +111,19 @@ static void test_promise__planned__checkpoints_first(void **state)
     assert_string_equal(world_run(&w), "P1 G6 G4 G1 V1 V4");
 }
 
+static void test_promise__that_declares_machines_destroyed__says_so_and_keeps_it(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    world_tell(&w, ROLE_FENCED, 6, Q);
+    w.message.destroyed_number[OTHER] = 1;
+    assert_string_equal(world_run(&w), "P6 G1 G2 V1 V4");
+    assert_int_equal(w.durable.void_number[OTHER], 1);
+    assert_int_equal(w.durable.promise.generation, 6);
+}
+
 static void test_promise__late_copy_after_the_generation_has_its_leader__is_ignored(void **state)
 {
     struct world w;
@@ -463,6 +476,7 @@ int main(void)
         T(test_leader__unconfirmed__stops_and_comes_back_as_a_standby),
         T(test_leader__unconfirmed_in_maintenance__is_left_alone),
         T(test_leader__both_peers_higher__stops),
+        T(test_promise__that_declares_machines_destroyed__says_so_and_keeps_it),
         T(test_leader__names_changed_behind_its_back__stops),
         T(test_leader__promoted_by_hand_in_maintenance__is_waited_for_by_nobody),
         T(test_follower__promoted_by_hand__is_stopped),
