@@ -294,7 +294,9 @@ void reconcile_standing(const struct inputs *in, struct standing_now *now)
     memset(now, 0, sizeof *now);
     now->fenced = fence_shown(in);
     now->leading = is_leader(in);
-    now->confirmed = now->leading && in->now_ms - in->confirmed_ms <= in->options.fence_timeout_ms;
+    now->confirmed = now->leading &&
+                     (in->now_ms - in->confirmed_ms <= in->options.fence_timeout_ms ||
+                      leads_unopposed(in));
     if (d->role != ROLE_FENCED || !d->registered || superseded(in) || !now->fenced ||
         !position_known(in) || !data_usable(d) || !(d->complete || d->rewound) || !floor_kept(in))
         return;

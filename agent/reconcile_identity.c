@@ -141,7 +141,7 @@ static bool take_answer(const struct inputs *in, struct step *step, int32_t peer
     return choose_persist(step, &next, AGENT_REASON_REGISTER);
 }
 
-static bool declared_destroyed(const struct durable *d, int32_t slot)
+bool declared_destroyed(const struct durable *d, int32_t slot)
 {
     return d->void_number[slot] > 0 && d->incarnations[slot].number <= d->void_number[slot];
 }

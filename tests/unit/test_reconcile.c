@@ -353,6 +353,23 @@ static void test_leader__unconfirmed__stops_and_comes_back_as_a_standby(void **s
     assert_true(w.in.in_recovery);
 }
 
+static void test_leader__unconfirmed_with_the_others_declared_destroyed__goes_on(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    for (int32_t peer = 0; peer < NODE_COUNT; peer++) {
+        w.in.peers[peer].fresh = false;
+        if (peer != w.durable.node)
+            w.durable.void_number[peer] = w.durable.incarnations[peer].number;
+    }
+    world_run(&w);
+    w.in.confirmed_ms = w.in.now_ms - 3001;
+    assert_string_equal(world_run(&w), "");
+    assert_false(w.in.in_recovery);
+}
+
 static void test_leader__unconfirmed_in_maintenance__is_left_alone(void **state)
 {
     struct world w;
@@ -459,6 +476,7 @@ int main(void)
         T(test_vote__replay_that_never_ends__is_read_from_the_stopped_directory),
         T(test_promise__leader__is_stopped_before_it_votes),
         T(test_promise__planned__checkpoints_first),
+        T(test_promise__that_declares_machines_destroyed__says_so_and_keeps_it),
         T(test_promise__late_copy_after_the_generation_has_its_leader__is_ignored),
         T(test_promise__lower_generation__is_refused),
         T(test_vote__not_complete__is_withheld),
@@ -474,9 +492,9 @@ int main(void)
         T(test_grant__wal_of_a_timeline_nobody_granted__is_not_promoted),
         T(test_fence__rewound_copy_that_cannot_start_up__is_stopped_and_votes),
         T(test_leader__unconfirmed__stops_and_comes_back_as_a_standby),
+        T(test_leader__unconfirmed_with_the_others_declared_destroyed__goes_on),
         T(test_leader__unconfirmed_in_maintenance__is_left_alone),
         T(test_leader__both_peers_higher__stops),
-        T(test_promise__that_declares_machines_destroyed__says_so_and_keeps_it),
         T(test_leader__names_changed_behind_its_back__stops),
         T(test_leader__promoted_by_hand_in_maintenance__is_waited_for_by_nobody),
         T(test_follower__promoted_by_hand__is_stopped),
