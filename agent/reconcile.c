@@ -25,7 +25,9 @@ bool choose_persist(struct step *step, const struct durable *durable, enum agent
     return choose(step, STEP_PERSIST, reason);
 }
 
-/* Every start is a standby's, with a configuration that waits for nobody it does not know. */
+/* Every start is a standby's, with a configuration that waits for nobody it does not know. It
+ * erases the trace of a primary: WAL that nobody granted would look like a leader's afterwards. So
+ * that is looked for first. */
 bool choose_start(const struct inputs *in, struct step *step, const struct replication *replication,
                   enum agent_reason reason)
 {
@@ -35,6 +37,10 @@ bool choose_start(const struct inputs *in, struct step *step, const struct repli
 
     if (in->now_ms - in->pg_since_ms < pause_ms)
         return choose_wait(step, reason, WAKE_SOON_MS);
+    if (in->was_primary && !position_known(in))
+        return choose(step, STEP_READ_POSITION, AGENT_REASON_READ_POSITION);
+    if (disown_wal(in, step))
+        return true;
     step->replication = *replication;
     return choose(step, STEP_START, reason);
 }
