@@ -156,6 +156,16 @@ static bool history_is_told(const struct report *leader)
            lineage->begin[lineage->count - 1].timeline == leader->grant.generation;
 }
 
+/* What is missing here is nowhere any more: the reason to ask for leave. */
+static bool clone_for_wal(const struct inputs *in, struct step *step)
+{
+    bool chosen = clone(in, step);
+
+    if (step->kind == STEP_ASK_DISCARD)
+        step->reason = AGENT_REASON_WAL_GONE;
+    return chosen;
+}
+
 /* Compares the history of the WAL that is there with the leader's, and goes the way it says. */
 static bool join(const struct inputs *in, struct step *step)
 {
@@ -173,7 +183,7 @@ static bool join(const struct inputs *in, struct step *step)
     switch (lineage_fork(&in->lineage, in->record_end, &leader->lineage, &fork)) {
     case FORK_PREFIX:
         if (leader->oldest_lsn > in->record_end.lsn)
-            return clone(in, step);
+            return clone_for_wal(in, step);
         return attach(in, step);
     case FORK_DIVERGED:
         if (d->rewind_tried == d->promise.generation || d->marker == MARKER_CLONE)

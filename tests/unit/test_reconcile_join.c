@@ -114,7 +114,7 @@ static void test_follow__wal_gone_from_the_leader__asks_before_it_discards(void 
     w.peers[OTHER].oldest_lsn = 901;
     world_tell_follow(&w, 6, Q, OTHER);
     w.stop_before = STEP_CLONE;
-    assert_string_equal(world_run(&w), "P2 G1 G2 V1 C1 C2 C3");
+    assert_string_equal(world_run(&w), "P2 G1 G2 V1 T10 C2 C3");
 }
 
 /* Found by tests/sim: both followers had to be cloned; one was down while it waited for leave, and
