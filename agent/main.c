@@ -368,6 +368,9 @@ static int load(const char *file, struct err *err)
     agent.config_file = file;
     agent.secrets = xcalloc(1, sizeof *agent.secrets);
     agent.run = rand_u64();
+    /* nobody who polls may take this run, or another machine at this address, for the one that he
+     * heard last; below 2^53 for readers of JSON */
+    agent.sequence = agent.run >> 32 << 20;
     agent.started_ms = clock_boot_ms();
     if (agent_config_load(file, &agent.config, err) < 0 ||
         agent_secrets_load(&agent.config, agent.secrets, err) < 0)

@@ -25,7 +25,9 @@ bool choose_persist(struct step *step, const struct durable *durable, enum agent
     return choose(step, STEP_PERSIST, reason);
 }
 
-/* Every start is a standby's, with a configuration that waits for nobody it does not know. */
+/* Every start is a standby's, with a configuration that waits for nobody it does not know. It
+ * erases the trace of a primary: WAL that nobody granted would look like a leader's afterwards. So
+ * that is looked for first. */
 bool choose_start(const struct inputs *in, struct step *step, const struct replication *replication,
                   enum agent_reason reason)
 {
@@ -35,6 +37,10 @@ bool choose_start(const struct inputs *in, struct step *step, const struct repli
 
     if (in->now_ms - in->pg_since_ms < pause_ms)
         return choose_wait(step, reason, WAKE_SOON_MS);
+    if (in->was_primary && !position_known(in))
+        return choose(step, STEP_READ_POSITION, AGENT_REASON_READ_POSITION);
+    if (disown_wal(in, step))
+        return true;
     step->replication = *replication;
     return choose(step, STEP_START, reason);
 }
@@ -324,7 +330,9 @@ void reconcile_standing(const struct inputs *in, struct standing_now *now)
     memset(now, 0, sizeof *now);
     now->fenced = fence_shown(in);
     now->leading = is_leader(in);
-    now->confirmed = now->leading && in->now_ms - in->confirmed_ms <= in->options.fence_timeout_ms;
+    now->confirmed = now->leading &&
+                     (in->now_ms - in->confirmed_ms <= in->options.fence_timeout_ms ||
+                      leads_unopposed(in));
     if (d->role != ROLE_FENCED || !d->registered || superseded(in) || !now->fenced ||
         !position_known(in) || !data_usable(d) || !(d->complete || d->rewound) || !floor_kept(in))
         return;

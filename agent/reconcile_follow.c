@@ -179,6 +179,16 @@ static bool set_out_elsewhere(const struct inputs *in, const struct lineage *lea
     return true;
 }
 
+/* What is missing here is nowhere any more: the reason to ask for leave. */
+static bool clone_for_wal(const struct inputs *in, struct step *step)
+{
+    bool chosen = clone(in, step);
+
+    if (step->kind == STEP_ASK_DISCARD)
+        step->reason = AGENT_REASON_WAL_GONE;
+    return chosen;
+}
+
 /* Compares the history of the WAL that is there with the leader's, and goes the way it says. */
 static bool join(const struct inputs *in, struct step *step)
 {
@@ -196,7 +206,7 @@ static bool join(const struct inputs *in, struct step *step)
     switch (lineage_fork(&in->lineage, in->record_end, &leader->lineage, &fork)) {
     case FORK_PREFIX:
         if (leader->oldest_lsn > in->record_end.lsn)
-            return clone(in, step);
+            return clone_for_wal(in, step);
         if (set_out_elsewhere(in, &leader->lineage))
             return choose_stop(in, step, AGENT_REASON_ATTACH_STOP);
         return attach(in, step);

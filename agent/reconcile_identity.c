@@ -157,7 +157,7 @@ static bool take_answer(const struct inputs *in, struct step *step, int32_t peer
     return choose_persist(step, &next, AGENT_REASON_REGISTER);
 }
 
-static bool declared_destroyed(const struct durable *d, int32_t slot)
+bool declared_destroyed(const struct durable *d, int32_t slot)
 {
     return d->void_number[slot] > 0 && d->incarnations[slot].number <= d->void_number[slot];
 }
@@ -348,6 +348,15 @@ static bool birth_contradicted(const struct inputs *in)
     return false;
 }
 
+/* Does it declare incarnations destroyed that were not known to be? */
+static bool declares_destroyed(const struct desired *m, const struct durable *d)
+{
+    for (int32_t slot = 0; slot < NODE_COUNT; slot++)
+        if (m->destroyed_number[slot] > d->void_number[slot])
+            return true;
+    return false;
+}
+
 /* The last message, if it is to be obeyed: what it changes is made durable before anything is done
  * about it. */
 bool promise_admit(const struct inputs *in, struct step *step)
@@ -369,6 +378,8 @@ bool promise_admit(const struct inputs *in, struct step *step)
     if (verdict == VERDICT_PROMISE && m->birth && birth_contradicted(in))
         return false;
     reason = take_role(in, &next, verdict == VERDICT_PROMISE);
+    if (declares_destroyed(m, in->durable))
+        reason = AGENT_REASON_OVERRIDE;
     for (int32_t slot = 0; slot < NODE_COUNT; slot++)
         known[slot] = m->incarnations[slot];
     known[next.node] = next.incarnations[next.node];

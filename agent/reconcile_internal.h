@@ -52,6 +52,7 @@ bool identity_learn(const struct inputs *in, struct step *step);
 bool identity_register(const struct inputs *in, struct step *step);
 bool identity_check_data(const struct inputs *in, struct step *step);
 bool identity_admit_peer(const struct inputs *in, struct step *step);
+bool declared_destroyed(const struct durable *durable, int32_t slot);
 bool promise_admit(const struct inputs *in, struct step *step);
 
 /* reconcile_fence.c: the proof, and the vote that rests on it */
@@ -64,6 +65,7 @@ bool disown_primary(const struct inputs *in, struct step *step);
 bool role_fenced(const struct inputs *in, struct step *step);
 
 /* reconcile_lead.c */
+bool leads_unopposed(const struct inputs *in);
 bool self_fence(const struct inputs *in, struct step *step);
 bool role_leader(const struct inputs *in, struct step *step);
 

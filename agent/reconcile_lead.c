@@ -14,6 +14,19 @@ static bool both_peers_higher(const struct inputs *in)
     return true;
 }
 
+/* After an override nobody else can elect a leader while one of the others' slots is void: a
+ * machine for it registers here first. Nobody is left to confirm this leader then, and nobody to
+ * replace it. */
+bool leads_unopposed(const struct inputs *in)
+{
+    const struct durable *d = in->durable;
+
+    for (int32_t peer = 0; peer < NODE_COUNT; peer++)
+        if (peer != d->node && declared_destroyed(d, peer))
+            return true;
+    return false;
+}
+
 /* Urgent: asked first, and by the shell also while another step hangs. A leader that cannot show
  * that somebody still stands with it stops, so that its clients do not wait on a quorum that has
  * moved on. */
@@ -29,7 +42,7 @@ bool self_fence(const struct inputs *in, struct step *step)
         return choose(step, STEP_KILL, AGENT_REASON_NAMES_VIOLATED);
     if (both_peers_higher(in))
         return choose(step, STEP_KILL, AGENT_REASON_OVERTAKEN);
-    if (in->now_ms - in->confirmed_ms > in->options.fence_timeout_ms)
+    if (in->now_ms - in->confirmed_ms > in->options.fence_timeout_ms && !leads_unopposed(in))
         return choose(step, STEP_KILL, AGENT_REASON_UNCONFIRMED);
     return false;
 }

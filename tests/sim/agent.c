@@ -33,7 +33,7 @@ static void gather(int index)
     struct machine *m = &world.machines[index];
     struct inputs *in = &m->in;
 
-    in->now_ms = world.now_ms;
+    in->now_ms = own_clock(m);
     in->nonce = rnd() >> 1;
     in->discard_allowed = in->now_ms < m->discard_until_ms;
     for (int32_t slot = 0; slot < NODE_COUNT; slot++)
@@ -98,10 +98,10 @@ static int64_t turn_once(int index, bool *again)
     *again = false;
     gather(index);
     reconcile(&m->in, step);
-    figures.agent_reasons[step->reason]++;
+    cover_agent(step->reason);
     if (step->kind != STEP_NONE && step->kind == m->last_kind && step->reason == m->last_reason &&
-        m->not_before_ms > world.now_ms)
-        return m->not_before_ms - world.now_ms;
+        m->not_before_ms > own_clock(m))
+        return m->not_before_ms - own_clock(m);
     if (step->kind != STEP_NONE && may_dispatch(m, step))
         *again = dispatch(index, step);
     return step->kind == STEP_NONE && step->wake_ms > 0 ? step->wake_ms : RETRY_MAX_MS;
@@ -121,7 +121,7 @@ void agent_turn(int index)
     for (int i = 0; again && i < TURNS_MAX; i++)
         wake_ms = turn_once(index, &again);
     report_update(index);
-    m->wake_ms = world.now_ms + (wake_ms > 0 ? wake_ms : 1);
+    m->wake_ms = own_clock(m) + (wake_ms > 0 ? wake_ms : 1);
     timer_post(index);
 }
 
@@ -134,7 +134,7 @@ static void timer_post(int index)
         return;
     m->timer_ms = m->wake_ms;
     post_event(
-        m->wake_ms - world.now_ms,
+        m->wake_ms - own_clock(m),
         (struct event){.kind = EVENT_TIMER, .a = index, .life = world.endpoints[index].life});
 }
 
@@ -142,10 +142,10 @@ void agent_timer(int index)
 {
     struct machine *m = &world.machines[index];
 
-    if (world.now_ms < m->timer_ms)
+    if (own_clock(m) < m->timer_ms)
         return; /* one that was overtaken */
     m->timer_ms = 0;
-    if (world.now_ms >= m->wake_ms)
+    if (own_clock(m) >= m->wake_ms)
         agent_turn(index);
     else
         timer_post(index);
@@ -166,7 +166,7 @@ void agent_changed(int index)
 static void set_pg(struct machine *m, enum pg_state state)
 {
     m->in.pg = state;
-    m->in.pg_since_ms = world.now_ms;
+    m->in.pg_since_ms = own_clock(m);
     if (state == PG_UP)
         m->in.failed_starts = 0;
 }
@@ -182,11 +182,11 @@ static void forget_life(struct machine *m)
     in->checkpointed = in->roles_done = false;
     in->in_recovery = true;
     in->pg_clean = false;
-    in->not_streaming_since_ms = world.now_ms;
+    in->not_streaming_since_ms = own_clock(m);
     m->sampled = false;
     m->probe_failing_ms = 0;
     m->lineage = (struct lineage){0};
-    m->changed_ms = world.now_ms;
+    m->changed_ms = own_clock(m);
 }
 
 static void observe_server(int index)
@@ -197,7 +197,7 @@ static void observe_server(int index)
     forget_life(m);
     m->in.receivers = true;
     set_pg(m, PG_STARTING);
-    m->burst_until_ms = world.now_ms + BURST_MS;
+    m->burst_until_ms = own_clock(m) + BURST_MS;
     agent_changed(index);
 }
 
@@ -240,7 +240,7 @@ void agent_looked(int index)
         server_kill(index, false);
     in->looked = true;
     in->data_present = m->disk.present;
-    in->data_foreign = m->disk.torn && m->disk.data_id == 0;
+    in->data_foreign = m->disk.foreign || (m->disk.torn && m->disk.data_id == 0);
     in->data_id = m->disk.data_id;
     if (m->server.running && m->pm_life == 0) {
         in->names_at_start = true;
@@ -267,15 +267,18 @@ static void sample_senders(int index, struct sample *sample)
 
     for (int i = 0; i < CONNS_MAX; i++) {
         const struct conn *c = &world.conns[i];
-        int32_t slot = world.machines[c->standby].slot;
-        struct standby_view *view = &sample->standbys[slot];
+        struct standby_view *view;
+        int32_t slot;
 
         if (!c->used || c->leader != index || !c->sender_alive)
             continue;
+        slot = world.machines[c->standby].slot;
+        view = &sample->standbys[slot];
         if (c->incarnation < m->durable.incarnations[slot].number)
             sample->old_senders = true;
         else
-            peers_confirm(index, slot, c->name.generation, c->reply_ms);
+            peers_confirm(index, slot, c->name.generation,
+                          c->reply_ms + world.endpoints[index].leap_ms);
         if (view->attached &&
             (view->generation > c->name.generation || (view->counted && !c->name.counted)))
             continue;
@@ -297,14 +300,14 @@ void agent_sample(int index)
     const struct server *s = &m->server;
     struct sample *sample = &m->sample;
 
-    post(world.now_ms < m->burst_until_ms ? between(8, 20) : between(50, 500), EVENT_SAMPLE, index,
-         0);
+    post(own_clock(m) < m->burst_until_ms ? between(20, 60) : between(150, 800), EVENT_SAMPLE,
+         index, 0);
     if (m->pm_life == 0 || sample->pending)
         return;
     memset(sample, 0, sizeof *sample);
     sample->pending = true;
     sample->life = m->pm_life;
-    sample->taken_ms = world.now_ms;
+    sample->taken_ms = own_clock(m);
     if (s->life == m->pm_life && s->running && !s->frozen) {
         sample->starting = s->starting;
         sample->stopping = s->stopping;
@@ -344,8 +347,8 @@ static void take_state(int index, const struct sample *sample)
     if (in->pg == PG_STARTING) {
         set_pg(m, PG_UP);
         if (!sample->in_recovery)
-            in->confirmed_ms = world.now_ms;
-        m->burst_until_ms = world.now_ms + BURST_MS;
+            in->confirmed_ms = own_clock(m);
+        m->burst_until_ms = own_clock(m) + BURST_MS;
     }
     in->in_recovery = sample->in_recovery;
     if (!in->in_recovery)
@@ -398,7 +401,7 @@ static bool copy_from_leader(int index, bool rewind)
         (rewind && (!source->server.primary || !source->server.checkpointed)))
         return false;
     if (source->disk.torn || !source->disk.present)
-        violate("n%d copies from half-copied data", m->slot + 1);
+        violate("I5: n%d copies from half-copied data", m->slot + 1);
     disk->wal.branch = source->disk.wal.branch;
     disk->wal.written = record_end(source->disk.wal.flushed);
     /* a base may be older than what the node itself had acknowledged: a snapshot's */
@@ -415,6 +418,7 @@ static bool copy_from_leader(int index, bool rewind)
     }
     disk->wal.branch = branch_at(disk->wal.branch, disk->wal.written);
     disk->wal.flushed = disk->wal.written;
+    world.wal_replaced[index] = true;
     disk->oldest_lsn = source->disk.oldest_lsn;
     memset(disk->histories, 0, sizeof disk->histories);
     for (int b = disk->wal.branch; b >= 0; b = world.branches[b].parent)
@@ -427,7 +431,7 @@ static bool child_result(int index)
     struct machine *m = &world.machines[index];
     struct disk *disk = &m->disk;
 
-    if (happens(world.step_failures))
+    if (happens(world.step_failures) || m->full)
         return false;
     switch (m->child) {
     case CHILD_INITDB:
@@ -437,6 +441,7 @@ static bool child_result(int index)
             .parent = NOBODY, .timeline = 1, .machine = index};
         disk->wal = (struct wal){
             .branch = world.branch_count++, .written = 10 * RECORD, .flushed = 10 * RECORD};
+        world.wal_replaced[index] = true;
         disk->consistent_at = disk->oldest_lsn = 0;
         memset(disk->histories, 0, sizeof disk->histories);
         return true;
@@ -467,14 +472,14 @@ void agent_child_end(int index, uint32_t number)
     trace("n%d/%d child %d %s", m->slot + 1, index, m->child, ok ? "done" : "failed");
     if (ok) {
         m->disk.primary = m->child != CHILD_REWIND; /* a base is its source's */
-        m->disk.torn = m->disk.rolled_back = false;
+        m->disk.torn = m->disk.rolled_back = m->disk.spoiled = false;
         m->disk.present = true;
         m->disk.clean = true;
         m->disk.data_id = m->child_data_id;
     }
     m->child = CHILD_NONE;
     m->in.child_state = ok ? CHILD_OK : CHILD_FAILED;
-    m->in.child_ended_ms = world.now_ms;
+    m->in.child_ended_ms = own_clock(m);
     agent_look(index);
     agent_changed(index);
 }
@@ -489,7 +494,7 @@ static void recall(struct machine *m)
     m->in.replication = m->disk.note;
     m->in.replication_known = true;
     m->in.replication_loaded = false;
-    m->in.replication_since_ms = world.now_ms;
+    m->in.replication_since_ms = own_clock(m);
 }
 
 void agent_start(int index)
@@ -503,10 +508,14 @@ void agent_start(int index)
     world.endpoints[index].up = true;
     world.endpoints[index].frozen = false;
     world.endpoints[index].life = ++world.life;
+    /* what was written and not synced is written once more, with a sync */
+    if (m->disk.unsynced)
+        m->disk.durable = m->disk.cached;
+    m->disk.unsynced = false;
     m->durable = m->disk.durable;
     m->durable.document = m->disk.document;
     m->run_id = rnd();
-    m->started_ms = world.now_ms;
+    m->started_ms = own_clock(m);
     m->in.options = core_options;
     m->in.durable = &m->durable;
     m->in.message = &m->message;
@@ -515,7 +524,7 @@ void agent_start(int index)
     m->in.registration.node = NODE_NONE;
     m->message.leader.node = NODE_NONE;
     m->discard_given_to = NODE_NONE;
-    m->sequence = 1;
+    m->sequence = m->run_id >> 32 << 20;
     for (int32_t slot = 0; slot < NODE_COUNT; slot++)
         m->in.peers[slot].report = &m->peer_reports[slot];
     recall(m);

@@ -18,6 +18,11 @@ static int endpoint_of(int which)
     return MACHINES + which;
 }
 
+static int64_t own_now(int which)
+{
+    return clock_of(endpoint_of(which));
+}
+
 void boss_start(int which)
 {
     struct boss *boss = &world.bosses[which];
@@ -27,7 +32,7 @@ void boss_start(int which)
         return;
     memset(boss, 0, sizeof *boss);
     boss->proposer = rnd() >> 1;
-    boss->started_ms = world.now_ms;
+    boss->started_ms = own_now(which);
     boss->plan.leader = NODE_NONE;
     boss->request.target = NODE_NONE;
     endpoint->up = true;
@@ -88,7 +93,7 @@ static void relay(int which, int32_t to)
         bool tell = slot != to && node->view.known && node->answered_ms != 0;
 
         poll->relay_generation[slot] = tell ? node->view.report.promise.generation : 0;
-        poll->relay_age_ms[slot] = world.now_ms - node->answered_ms;
+        poll->relay_age_ms[slot] = own_now(which) - node->answered_ms;
     }
 }
 
@@ -98,7 +103,7 @@ void boss_polled(int which, int32_t slot, struct poll *poll)
 
     if (!node->view.reachable || poll->news)
         boss_changed(which);
-    node->answered_ms = world.now_ms;
+    node->answered_ms = own_now(which);
     node->failing_since_ms = 0;
     node->view.reachable = true;
     node->view.refuses = false;
@@ -106,7 +111,7 @@ void boss_polled(int which, int32_t slot, struct poll *poll)
         node->view.report = poll->report;
         node->view.known = true;
         node->view.refused_message = false;
-        node->reported_ms = world.now_ms;
+        node->reported_ms = own_now(which);
     }
     relay(which, slot);
 }
@@ -131,10 +136,10 @@ static void probe(int which, int32_t slot)
     int endpoint = endpoint_of(which);
     enum probe_verdict verdict;
 
-    if (node->probing || !node->view.known || world.now_ms - node->probed_ms < PROBE_PAUSE_MS)
+    if (node->probing || !node->view.known || own_now(which) - node->probed_ms < PROBE_PAUSE_MS)
         return;
     node->probing = true;
-    node->probe_started_ms = world.now_ms;
+    node->probe_started_ms = own_now(which);
     verdict = server_probe(endpoint, world.endpoints[endpoint].route[slot]);
     post_event(verdict == PROBE_SILENT ? PROBE_DEADLINE_MS : between(1, 12),
                (struct event){.kind = EVENT_PROBED,
@@ -150,7 +155,7 @@ void boss_probed(int which, int32_t slot, enum probe_verdict verdict)
 
     node->probing = false;
     node->view.postgres = verdict;
-    node->probed_ms = world.now_ms;
+    node->probed_ms = own_now(which);
     if (verdict == PROBE_PRIMARY || verdict == PROBE_STANDBY)
         node->postgres_failing_since_ms = 0;
     else if (node->postgres_failing_since_ms == 0)
@@ -171,9 +176,9 @@ void boss_refused(int which, int32_t slot, struct promise promise)
 
 static int free_letter(void)
 {
-    int letter = (int)dice(LETTERS_MAX);
+    int letter = 1 + (int)dice(LETTERS_MAX - 1);
 
-    for (int i = 0; i < LETTERS_MAX; i++)
+    for (int i = 1; i < LETTERS_MAX; i++) /* 0 is for strays */
         if (!world.letters[i].used)
             return i;
     return letter; /* the oldest ones are repeated no more */
@@ -202,16 +207,17 @@ static void send(int which, int32_t slot, const struct desired *message)
     int target = world.endpoints[endpoint_of(which)].route[slot], letter;
     int64_t delay;
 
-    if (same_message(message, &node->sent) && world.now_ms - node->sent_ms < RESEND_MS)
+    if (same_message(message, &node->sent) && own_now(which) - node->sent_ms < RESEND_MS)
         return;
     node->sent = *message;
-    node->sent_ms = world.now_ms;
+    node->sent_ms = own_now(which);
     letter = free_letter();
     world.letters[letter] = (struct letter){.used = true,
                                             .message = *message,
                                             .from = which,
                                             .from_life = world.endpoints[endpoint_of(which)].life};
     trace("boss %d -> n%d: g%u role %d", which, slot + 1, message->generation, message->role);
+    project_send(which, slot, message);
     if (packet(endpoint_of(which), target, &delay))
         post_letter(delay, target, letter);
     if (happens(world.slow)) /* again, later */
@@ -220,27 +226,31 @@ static void send(int which, int32_t slot, const struct desired *message)
 
 static const char *const requests[] = {"none", "init", "failover", "switchover", "job"};
 
-void boss_ask(int which, enum request_kind kind, int32_t target)
+bool boss_ask(int which, enum request_kind kind, int32_t target, const bool destroyed[NODE_COUNT])
 {
     struct boss *boss = &world.bosses[which];
 
     if (boss->request.kind != REQUEST_NONE || !world.endpoints[endpoint_of(which)].up)
-        return;
+        return false;
     boss->request = (struct request){.id = rnd() >> 1, .kind = kind, .target = target};
+    for (int32_t slot = 0; slot < NODE_COUNT; slot++)
+        boss->request.destroyed[slot] = destroyed && destroyed[slot];
     boss->request.job.id = boss->request.id;
     boss->request.job.kind = happens(500) ? JOB_RESTART : JOB_REINIT;
     boss->request.cluster.bytes[0] = (uint8_t)(1 + dice(250));
     boss->request.cluster.bytes[1] = (uint8_t)dice(250);
-    boss->request_until_ms = world.now_ms + 60000;
-    trace("boss %d is asked for %s, target %d", which, requests[kind], target + 1);
+    boss->request_until_ms = own_now(which) + 60000;
+    trace("boss %d is asked for %s, target %d%s", which, requests[kind], target + 1,
+          destroyed ? ", data loss accepted" : "");
     boss_changed(which);
+    return true;
 }
 
 static void fill_view(int which, struct view *view)
 {
     struct boss *boss = &world.bosses[which];
 
-    view->now_ms = world.now_ms;
+    view->now_ms = own_now(which);
     view->proposer = boss->proposer;
     view->chance = (uint32_t)rnd();
     view->options = core_options;
@@ -250,15 +260,15 @@ static void fill_view(int which, struct view *view)
         struct boss_node *node = &boss->nodes[slot];
         struct node_view *v = &node->view;
 
-        v->report_age_ms = node->reported_ms ? (uint32_t)(world.now_ms - node->reported_ms)
+        v->report_age_ms = node->reported_ms ? (uint32_t)(own_now(which) - node->reported_ms)
                                              : AGE_NEVER;
         v->unreachable_ms = v->reachable || !node->failing_since_ms
                                 ? 0
-                                : (uint32_t)(world.now_ms - node->failing_since_ms);
-        v->postgres_age_ms = node->probed_ms ? (uint32_t)(world.now_ms - node->probed_ms)
+                                : (uint32_t)(own_now(which) - node->failing_since_ms);
+        v->postgres_age_ms = node->probed_ms ? (uint32_t)(own_now(which) - node->probed_ms)
                                              : AGE_NEVER;
         v->postgres_failing_ms = node->postgres_failing_since_ms
-                                     ? (uint32_t)(world.now_ms - node->postgres_failing_since_ms)
+                                     ? (uint32_t)(own_now(which) - node->postgres_failing_since_ms)
                                      : 0;
         view->nodes[slot] = *v;
     }
@@ -274,10 +284,11 @@ void boss_round(int which)
     boss->round_posted = false;
     fill_view(which, &view);
     decide(&view, plan);
+    cover_boss(&view, plan);
+    project_plan(which, plan);
     boss->memory = plan->memory;
     wake_ms = plan->wake_ms;
     for (uint32_t i = 0; i < plan->event_count; i++) {
-        figures.boss_reasons[plan->events[i].reason]++;
         trace("boss %d %s n%d g%u: %s", which, reason_code(plan->events[i].reason),
               plan->events[i].node + 1, plan->events[i].generation,
               reason_text(plan->events[i].reason));
@@ -288,12 +299,12 @@ void boss_round(int which)
             wake_ms = wake_ms < RESEND_MS ? wake_ms : RESEND_MS;
         }
         if (plan->probe[slot] ||
-            world.now_ms - boss->nodes[slot].probed_ms > core_options.probe_interval_ms)
+            own_now(which) - boss->nodes[slot].probed_ms > core_options.probe_interval_ms)
             probe(which, slot);
     }
     if (boss->request.kind != REQUEST_NONE &&
         ((plan->request_settled && plan->memory.last_settled_request == boss->request.id) ||
-         world.now_ms > boss->request_until_ms)) {
+         own_now(which) > boss->request_until_ms)) {
         trace("boss %d request ends: %s", which, reason_text(plan->request_reason));
         memset(&boss->request, 0, sizeof boss->request);
         boss->request.target = NODE_NONE;
@@ -313,6 +324,7 @@ void letter_arrive(int target, int index)
 
     durable_standing(&m->durable, &standing);
     verdict = desired_admit(&standing, &letter->message);
+    cover_admit(&standing, &letter->message, verdict);
     if (message_learn(&m->in, &m->durable, &letter->message))
         agent_changed(target);
     if (verdict == VERDICT_OBEY || verdict == VERDICT_PROMISE) {

@@ -1,6 +1,6 @@
 /*
- * The invariants (docs/protocol.md, section 1), checked where they could break: when something
- * becomes durable, when a server is promoted, when a commit is acknowledged.
+ * The invariants (docs/protocol.md, section 1): those of a state after every step, those of a move
+ * – something becomes durable, a server is promoted, a commit is acknowledged – when it is made.
  */
 #include <string.h>
 
@@ -42,27 +42,38 @@ void check_discard(int index)
             continue;
         if (!other->disk.durable.complete && !other->disk.durable.rewound &&
             !other->disk.durable.whole_before_rewind && other->disk.durable.registered)
-            violate("n%d discards its data while n%d has none", m->slot + 1, other->slot + 1);
+            violate("I6: n%d discards its data while n%d has none: by nobody's fault one is left",
+                    m->slot + 1, other->slot + 1);
+    }
+}
+
+/* I1: all that earlier generations acknowledged is in what this one begins with. */
+static void check_acknowledged(int index, int branch, const char *does)
+{
+    const struct branch *new = &world.branches[branch];
+
+    for (int b = 0; b < world.branch_count; b++) {
+        const struct branch *old = &world.branches[b];
+
+        if (old->generation != 0 && old->generation < new->generation && old->acked > old->begin &&
+            !branch_contains(new->parent, new->begin, b, old->acked))
+            violate("I1: n%d %s generation %u from %u:%llu, but %u:%llu was acknowledged",
+                    world.machines[index].slot + 1, does, new->generation,
+                    world.branches[new->parent].timeline, (unsigned long long)new->begin,
+                    old->timeline, (unsigned long long)old->acked);
     }
 }
 
 /* I1 and I2: every commit that an earlier generation acknowledged is in what this one begins with.
  * BRANCH is filled in but the generation. */
-void check_promotion(int index, int branch)
+static void check_elected(int index, int branch)
 {
     struct machine *m = &world.machines[index];
     struct branch *new = &world.branches[branch];
     const struct grant *grant = &m->disk.durable.grant;
 
-    if (m->server.by_hand)
-        return;
     new->generation = grant->generation;
-    world.elections++;
-    if (!grant->spent)
-        violate("n%d is promoted without a spent grant", m->slot + 1);
-    if (new->timeline != grant->generation)
-        violate("n%d is promoted to timeline %u under generation %u", m->slot + 1, new->timeline,
-                grant->generation);
+    world.measure[MEASURE_ELECTIONS]++;
     if (!m->disk.durable.complete)
         violate("I5: n%d is promoted without complete data", m->slot + 1);
     if (world.branch_of_generation[grant->generation] != 0)
@@ -73,15 +84,24 @@ void check_promotion(int index, int branch)
                         .slot +
                     1);
     world.branch_of_generation[grant->generation] = branch + 1;
-    for (int b = 0; b < branch; b++) {
-        const struct branch *old = &world.branches[b];
+    check_acknowledged(index, branch, "leads");
+}
 
-        if (old->generation != 0 && old->generation < new->generation && old->acked > old->begin &&
-            !branch_contains(new->parent, new->begin, b, old->acked))
-            violate("I1: n%d leads generation %u from %u:%llu, but %u:%llu was acknowledged",
-                    m->slot + 1, new->generation, world.branches[new->parent].timeline,
-                    (unsigned long long)new->begin, old->timeline, (unsigned long long)old->acked);
-    }
+void check_promotion(int index, int branch)
+{
+    if (!world.machines[index].server.by_hand)
+        check_elected(index, branch);
+}
+
+/* One that was promoted by hand and then, before its agent had looked, granted the generation that
+ * its timeline happens to be, leads like any other: from the position that it voted with. */
+static void check_granted_later(int index, int branch)
+{
+    const struct grant *grant = &world.machines[index].disk.durable.grant;
+
+    if (world.branches[branch].generation == 0 && grant->spent &&
+        grant->generation == world.branches[branch].timeline)
+        check_elected(index, branch);
 }
 
 /* I3: whoever was promoted under a later generation has it. */
@@ -89,8 +109,9 @@ void check_ack(int index, int branch, uint64_t upto)
 {
     const struct branch *mine = &world.branches[branch];
 
+    check_granted_later(index, branch);
     if (mine->generation == 0)
-        violate("n%d acknowledges on timeline %u, which nobody granted",
+        violate("I3: n%d acknowledges on timeline %u, which nobody granted",
                 world.machines[index].slot + 1, mine->timeline);
     for (int b = 0; b < world.branch_count; b++) {
         const struct branch *later = &world.branches[b];
@@ -104,6 +125,17 @@ void check_ack(int index, int branch, uint64_t upto)
     }
 }
 
+/* A client that is sent to this leader reads. */
+void check_read(int index)
+{
+    const struct machine *m = &world.machines[index];
+
+    if (!m->report.leading || !m->report.accepts_writes || m->server.by_hand)
+        return;
+    figures.reads++;
+    check_acknowledged(index, m->disk.wal.branch, "is read as leader of");
+}
+
 /* I5: checked when it begins to stream. (One that is marked for a clone goes on until it is
  * stopped: its data is whole until then, and whatever it acknowledges lies below the target that it
  * has to reach later.) */
@@ -115,6 +147,72 @@ void check_counted(int standby, const struct conn *conn)
 
     if (conn->name.counted && (new_copy || m->disk.torn))
         violate("I5: n%d streams under a counted name without complete data", m->slot + 1);
+}
+
+/* I5: only complete data votes, or rewound data. */
+void check_vote(int index)
+{
+    const struct machine *m = &world.machines[index];
+    const struct durable *d = &m->disk.durable;
+
+    if (m->report.vote.valid && ((!d->complete && !d->rewound) || !d->registered))
+        violate("I5: n%d votes in generation %u without complete data", m->slot + 1,
+                d->promise.generation);
+}
+
+/* --- in every state --- */
+
+/* I4: a promise goes back only with its disk, WAL only by a rewind, a clone, or with the disk. */
+static void check_backwards(int index)
+{
+    const struct machine *m = &world.machines[index];
+    struct promise *promise = &world.promise_seen[index];
+    struct wal *wal = &world.wal_seen[index];
+    uint64_t end = record_end(m->disk.wal.flushed), before = record_end(wal->flushed);
+
+    if (m->disk.durable.promise.generation < promise->generation)
+        violate("I4: n%d's durable promise went back from %u to %u", m->slot + 1,
+                promise->generation, m->disk.durable.promise.generation);
+    *promise = m->disk.durable.promise;
+    if (m->disk.wal.branch == wal->branch && m->disk.wal.flushed == wal->flushed)
+        return;
+    if (!world.wal_replaced[index] &&
+        !branch_contains(m->disk.wal.branch, end, branch_at(wal->branch, before), before))
+        violate("I4: n%d's WAL went back from %llu to %llu without rewind or clone", m->slot + 1,
+                (unsigned long long)before, (unsigned long long)end);
+    world.wal_replaced[index] = false;
+    *wal = m->disk.wal;
+}
+
+/* I5: an unfinished copy acknowledges nothing. */
+static void check_unfinished(int index)
+{
+    const struct machine *m = &world.machines[index];
+
+    if (m->disk.torn && m->server.running && m->server.receiver == RECEIVER_STREAMING)
+        violate("I5: n%d streams into half-copied data", m->slot + 1);
+}
+
+static void check_machine(int index)
+{
+    if (world.machines[index].slot == NODE_NONE)
+        return;
+    check_backwards(index);
+    check_unfinished(index);
+}
+
+void check_step(const struct event *event)
+{
+    if (event->kind == EVENT_CONN) {
+        check_machine(world.conns[event->a].standby);
+        check_machine(world.conns[event->a].leader);
+    } else if (event->kind >= EVENT_OWNED || event->kind == EVENT_SERVER) {
+        if (event->a < MACHINES)
+            check_machine(event->a);
+    } else {
+        for (int i = 0; i < MACHINES; i++)
+            check_machine(i);
+    }
 }
 
 /* --- after the faults --- */

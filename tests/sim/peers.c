@@ -17,7 +17,6 @@ enum {
     PROBE_SUSPECT_MS = 200,
     PROBE_INTERVAL_MS = 2000,
     DISCARD_SETTLE_MS = 5000,
-    DISCARD_VALID_MS = 3000,
 };
 
 /* --- the report --- */
@@ -60,7 +59,7 @@ static void put_server(const struct machine *m, struct report *r)
     r->checkpointed = in->pg == PG_UP && !in->in_recovery && in->checkpointed;
     r->local_probe_ok = in->pg == PG_UP && m->probe_failing_ms == 0;
     if (in->pg == PG_UP && m->probe_failing_ms != 0)
-        r->local_probe_failing_ms = (uint32_t)(world.now_ms - m->probe_failing_ms) + 1;
+        r->local_probe_failing_ms = (uint32_t)(own_clock(m) - m->probe_failing_ms) + 1;
     r->receiver.message_age_ms = AGE_NEVER;
     r->oldest_lsn = m->disk.oldest_lsn;
     r->sampled_age_ms = AGE_NEVER;
@@ -127,18 +126,19 @@ void report_update(int index)
 {
     struct machine *m = &world.machines[index];
     static struct report left;
-    bool quiet = world.now_ms - m->bumped_ms < QUIET_BUMP_MS;
+    bool quiet = own_clock(m) - m->bumped_ms < QUIET_BUMP_MS;
 
     build(index, &m->report);
+    check_vote(index);
     if (m->report.leading != (m->leading_since_ms != 0))
-        m->leading_since_ms = m->report.leading ? world.now_ms : 0;
+        m->leading_since_ms = m->report.leading ? own_clock(m) : 0;
     left = m->report;
     strip(&left, true);
     if (memcmp(&left, &m->report_seen, sizeof left) == 0 &&
         (quiet || m->report.write_lsn == m->bumped_lsn))
         return;
     m->report_seen = left;
-    m->bumped_ms = world.now_ms;
+    m->bumped_ms = own_clock(m);
     m->bumped_lsn = m->report.write_lsn;
     m->report.sequence = ++m->sequence;
     poll_wake(index);
@@ -157,6 +157,18 @@ static struct event poll_event(enum event_kind kind, int at, int owner, int32_t 
                           .life = world.endpoints[at].life};
 }
 
+/* One such event is on its way at most; when it fires it looks which poll is due. */
+static void overdue_post(int owner, int32_t slot)
+{
+    struct poll *poll = &world.polls[owner][slot];
+
+    if (poll->overdue_posted)
+        return;
+    poll->overdue_posted = true;
+    post_event(poll->overdue_ms - world.now_ms,
+               poll_event(EVENT_POLL_OVERDUE, owner, owner, slot, 0));
+}
+
 void poll_start(int owner, int32_t slot)
 {
     struct poll *poll = &world.polls[owner][slot];
@@ -169,9 +181,9 @@ void poll_start(int owner, int32_t slot)
     poll->parked = poll->news = poll->refused = false;
     poll->number = ++world.number;
     poll->target = target;
-    poll->asked_ms = world.now_ms;
-    post_event(WAIT_MS + GRACE_MS,
-               poll_event(EVENT_POLL_OVERDUE, owner, owner, slot, poll->number));
+    poll->asked_ms = clock_of(owner);
+    poll->overdue_ms = world.now_ms + WAIT_MS + GRACE_MS;
+    overdue_post(owner, slot);
     if (!packet(owner, target, &delay))
         return;
     if (world.endpoints[target].up && world.machines[target].powered) {
@@ -200,7 +212,19 @@ static void take_relay(int index, const struct poll *poll)
     for (int32_t slot = 0; slot < NODE_COUNT; slot++)
         if (poll->relay_generation[slot] != 0)
             peers_confirm(index, slot, poll->relay_generation[slot],
-                          world.now_ms - poll->relay_age_ms[slot]);
+                          clock_of(index) - poll->relay_age_ms[slot]);
+}
+
+/* As with overdue ones. */
+static void expire_post(int owner, int32_t slot)
+{
+    struct poll *poll = &world.polls[owner][slot];
+
+    if (poll->expire_target_life == world.endpoints[poll->target].life)
+        return;
+    poll->expire_target_life = world.endpoints[poll->target].life;
+    post_event(poll->expires_ms - world.now_ms,
+               poll_event(EVENT_POLL_EXPIRE, poll->target, owner, slot, 0));
 }
 
 void poll_arrive(int target, int owner, int32_t slot, uint32_t number)
@@ -217,16 +241,22 @@ void poll_arrive(int target, int owner, int32_t slot, uint32_t number)
         return;
     }
     poll->parked = true;
-    post_event(WAIT_MS, poll_event(EVENT_POLL_EXPIRE, target, owner, slot, number));
+    poll->expires_ms = world.now_ms + WAIT_MS;
+    expire_post(owner, slot);
 }
 
-void poll_expire(int target, int owner, int32_t slot, uint32_t number)
+void poll_expire(int target, int owner, int32_t slot)
 {
     struct poll *poll = &world.polls[owner][slot];
 
-    (void)target;
-    if (poll->active && poll->parked && poll->number == number)
+    if (poll->expire_target_life == world.endpoints[target].life)
+        poll->expire_target_life = 0;
+    if (!poll->active || !poll->parked || poll->target != target)
+        return;
+    if (world.now_ms >= poll->expires_ms)
         reply(owner, slot, false);
+    else
+        expire_post(owner, slot);
 }
 
 void poll_wake(int target)
@@ -261,12 +291,17 @@ static void silent(int owner, int32_t slot, bool refuses)
     }
 }
 
-void poll_overdue(int owner, int32_t slot, uint32_t number)
+void poll_overdue(int owner, int32_t slot)
 {
     struct poll *poll = &world.polls[owner][slot];
 
-    if (poll->active && poll->number == number)
+    poll->overdue_posted = false;
+    if (!poll->active)
+        return;
+    if (world.now_ms >= poll->overdue_ms)
         silent(owner, slot, false);
+    else
+        overdue_post(owner, slot);
 }
 
 static void confirm_by_report(int index, int32_t slot, int64_t asked_ms)
@@ -285,7 +320,7 @@ void poll_answer(int owner, int32_t slot, uint32_t number)
     struct machine *m;
 
     if (!poll->active || poll->number != number)
-        return;
+        return; /* late: its owner has given up on it */
     if (poll->refused) {
         silent(owner, slot, true);
         return;
@@ -293,9 +328,9 @@ void poll_answer(int owner, int32_t slot, uint32_t number)
     poll->active = false;
     if (poll->news)
         poll->since = poll->report.sequence;
-    post_event(0, poll_event(EVENT_POLL_START, owner, owner, slot, 0));
     if (owner >= MACHINES) {
         boss_polled(owner - MACHINES, slot, poll);
+        poll_start(owner, slot);
         return;
     }
     m = &world.machines[owner];
@@ -303,7 +338,7 @@ void poll_answer(int owner, int32_t slot, uint32_t number)
         agent_changed(owner);
     m->peers[slot].reachable = true;
     m->peers[slot].refuses = false;
-    m->peers[slot].heard_ms = world.now_ms;
+    m->peers[slot].heard_ms = clock_of(owner);
     if (poll->news) {
         m->peer_reports[slot] = poll->report;
         m->in.peers[slot].known = true;
@@ -312,6 +347,7 @@ void poll_answer(int owner, int32_t slot, uint32_t number)
     if (m->in.peers[slot].known)
         confirm_by_report(owner, slot, poll->asked_ms);
     peers_probe_if_due(owner, slot);
+    poll_start(owner, slot);
 }
 
 /* --- what an agent thinks of a peer --- */
@@ -330,14 +366,14 @@ void peers_confirm(int index, int32_t slot, uint32_t generation, int64_t at_ms)
     struct machine *m = &world.machines[index];
 
     if (slot == m->slot || generation == 0 || generation != m->durable.grant.generation ||
-        at_ms <= m->in.confirmed_ms || at_ms > world.now_ms)
+        at_ms <= m->in.confirmed_ms || at_ms > clock_of(index))
         return;
     m->in.confirmed_ms = at_ms;
 }
 
-static uint32_t age(int64_t then_ms)
+static uint32_t age(const struct machine *m, int64_t then_ms)
 {
-    return then_ms == 0 ? AGE_NEVER : (uint32_t)(world.now_ms - then_ms);
+    return then_ms == 0 ? AGE_NEVER : (uint32_t)(own_clock(m) - then_ms);
 }
 
 void peers_view(int index, int32_t slot, struct peer_view *view)
@@ -350,11 +386,11 @@ void peers_view(int index, int32_t slot, struct peer_view *view)
         return;
     view->agent_reachable = peer->reachable;
     view->agent_refuses = peer->refuses;
-    view->agent_age_ms = age(peer->heard_ms);
+    view->agent_age_ms = age(m, peer->heard_ms);
     if (m->in.peers[slot].known)
         view->generation = m->peer_reports[slot].promise.generation;
     view->postgres = peer->postgres;
-    view->postgres_age_ms = age(peer->probed_ms);
+    view->postgres_age_ms = age(m, peer->probed_ms);
 }
 
 static bool suspicious(const struct machine *m, int32_t slot)
@@ -381,7 +417,7 @@ void peers_probe_if_due(int index, int32_t slot)
     enum probe_verdict verdict;
 
     if (peer->probing || !(suspect || leads) ||
-        world.now_ms - peer->probed_ms < (suspect ? PROBE_SUSPECT_MS : PROBE_INTERVAL_MS))
+        own_clock(m) - peer->probed_ms < (suspect ? PROBE_SUSPECT_MS : PROBE_INTERVAL_MS))
         return;
     peer->probing = true;
     verdict = server_probe(index, world.endpoints[index].route[slot]);
@@ -402,9 +438,9 @@ void peers_register(int index, int32_t slot)
     int target = world.endpoints[index].route[slot];
     int64_t delay;
 
-    if (world.now_ms - peer->registered_ms < PAUSE_MS)
+    if (own_clock(m) - peer->registered_ms < PAUSE_MS)
         return;
-    peer->registered_ms = world.now_ms;
+    peer->registered_ms = own_clock(m);
     m->in.answers[slot].valid = false;
     if (world.endpoints[target].up && packet(index, target, &delay))
         post_event(delay, (struct event){.kind = EVENT_REGISTER,
@@ -475,9 +511,9 @@ void peers_ask_discard(int index)
     int64_t delay;
     int target;
 
-    if (leader < 0 || leader == m->slot || world.now_ms - m->discard_asked_ms < PAUSE_MS)
+    if (leader < 0 || leader == m->slot || own_clock(m) - m->discard_asked_ms < PAUSE_MS)
         return;
-    m->discard_asked_ms = world.now_ms;
+    m->discard_asked_ms = own_clock(m);
     m->discard_generation = m->durable.promise.generation;
     target = world.endpoints[index].route[leader];
     if (world.endpoints[target].up && packet(index, target, &delay))
@@ -487,7 +523,7 @@ void peers_ask_discard(int index)
                                          .life = world.endpoints[target].life,
                                          .number = m->discard_generation,
                                          .x = world.endpoints[index].life,
-                                         .y = (uint64_t)world.now_ms});
+                                         .y = (uint64_t)own_clock(m)});
 }
 
 static int32_t outstanding(struct machine *m)
@@ -511,12 +547,12 @@ void peers_discard(int index, int from, uint32_t generation, uint32_t from_life,
     int32_t slot = world.machines[from].slot;
     int64_t delay;
 
-    if (world.now_ms - m->started_ms < DISCARD_SETTLE_MS || m->leading_since_ms == 0 ||
-        world.now_ms - m->leading_since_ms < DISCARD_SETTLE_MS ||
+    if (own_clock(m) - m->started_ms < DISCARD_SETTLE_MS || m->leading_since_ms == 0 ||
+        own_clock(m) - m->leading_since_ms < DISCARD_SETTLE_MS ||
         !discard_permitted(&m->in, slot, generation, outstanding(m)))
         return;
     m->discard_given_to = slot;
-    m->discard_given_ms = world.now_ms;
+    m->discard_given_ms = own_clock(m);
     trace("n%d/%d lets n%d discard its data", m->slot + 1, index, slot + 1);
     if (packet(index, from, &delay))
         post_event(delay, (struct event){.kind = EVENT_DISCARDED,
@@ -534,9 +570,9 @@ void peers_fetch_document(int index, int32_t slot)
     int target = world.endpoints[index].route[slot];
     int64_t delay, back;
 
-    if (world.now_ms - m->document_asked_ms < PAUSE_MS)
+    if (own_clock(m) - m->document_asked_ms < PAUSE_MS)
         return;
-    m->document_asked_ms = world.now_ms;
+    m->document_asked_ms = own_clock(m);
     if (world.endpoints[target].up && packet(index, target, &delay) && packet(target, index, &back))
         post_event(delay + back, (struct event){.kind = EVENT_DOCUMENT,
                                                 .a = index,

@@ -4,15 +4,23 @@
  * allocated: the world is one static struct.
  *
  *   world.c     chance, the event queue, the network, the trace
- *   postgres.c  WAL as a tree of branches, servers, replication connections, clients
+ *   wal.c       WAL as a tree of branches
+ *   postgres.c  servers and their receivers
+ *   stream.c    replication connections
+ *   clients.c   clients that commit, wait, cancel, prepare and read
  *   agent.c     the agent's shell: a turn (mirrors agent/node.c, observe.c)
  *   steps.c     what steps do and what they came to (mirrors agent/steps*.c, apply.c)
  *   peers.c     long polls, probes, registrations, permissions, the document (mirrors
  *               agent/peers.c, api.c)
  *   boss.c      the orchestrator's shell (mirrors orchestrator/observe.c, act.c, cluster.c)
- *   faults.c    what goes wrong
+ *   faults.c    what goes wrong with processes, links, clocks and machines
+ *   storage.c   what goes wrong with disks, and machines that take another's place
+ *   operators.c what people ask for, at bad moments
  *   check.c     the invariants
- *   main.c      schedules, figures, options
+ *   cover.c     what was reached: reason codes, rows of the tables, phases
+ *   project.c   the trace in the terms of the protocol's machine to model
+ *   run.c       one schedule
+ *   main.c      many of them, figures, options
  */
 #ifndef OGEL_TESTS_SIM_SIM_H
 #define OGEL_TESTS_SIM_SIM_H
@@ -28,14 +36,19 @@ enum {
     MACHINES = 6, /* three, and those that replace them */
     BOSSES = 2,
     ENDPOINTS = MACHINES + BOSSES,
-    EVENTS_MAX = 4096,
+    EVENTS_MAX = 2048,
     BRANCHES_MAX = 256,
     CONNS_MAX = 48,
     LETTERS_MAX = 128, /* messages of orchestrators: on their way, or kept to be repeated later */
     TIMELINES_MAX = 1024,
     RECORD = 8, /* bytes; each record is one commit, or ours */
     NOBODY = -1,
-    KINDS = 13, /* of faults */
+    CLIENTS = 6,
+    KINDS = 21, /* of faults */
+    MASK_MAX = 1024,
+    STORM_SHORTEST_MS = 4000,
+    STORM_LONGEST_MS = 20000,
+    DISCARD_VALID_MS = 3000,
 };
 
 /* --- WAL --- */
@@ -72,6 +85,8 @@ struct server {
     bool frozen;
     bool replay_held; /* paused, or a conflict */
     uint32_t life;
+    uint32_t tick;   /* its next EVENT_SERVER; earlier ones are void */
+    int64_t tick_ms; /* 0: nothing moves */
     int64_t since_ms;
     int64_t ready_ms;
     int64_t reload_ms;       /* a reload arrives then; 0: none on its way */
@@ -88,12 +103,16 @@ struct server {
 };
 
 struct disk {
-    struct durable durable;
+    struct durable durable; /* survives a power cut */
+    struct durable cached;  /* written after it and not synced yet: what a new process would read */
+    bool unsynced;
+    bool foreign; /* somebody else's files lie in the data directory */
     struct document_facts document;
     bool present;
     bool torn; /* half-copied: nothing may start from it */
     bool clean;
     bool rolled_back;
+    bool spoiled; /* as good as lost, whether its agent knows or not */
     bool primary; /* by the control file */
     uint64_t data_id;
     struct wal wal;
@@ -159,7 +178,9 @@ struct machine {
     int slot;
     struct disk snapshot; /* of the data directory, for a volume that is rolled back */
     bool powered;
-    bool retired; /* another took its place */
+    bool retired;    /* another took its place */
+    bool stranger;   /* of another cluster */
+    bool full, slow; /* its disk */
     struct disk disk;
     struct server server;
 
@@ -212,6 +233,7 @@ struct machine {
 /* --- network --- */
 
 struct endpoint {
+    int64_t leap_ms; /* how far its clock is ahead of the world's */
     bool up;
     bool frozen;
     uint32_t life;
@@ -227,8 +249,10 @@ struct poll {
     bool refused;
     uint32_t number;
     int target;
-    uint32_t target_life;
     int64_t asked_ms;
+    int64_t overdue_ms, expires_ms;
+    bool overdue_posted;
+    uint32_t expire_target_life; /* of the agent that will look; 0: none */
     uint64_t since;
     int64_t relay_age_ms[NODE_COUNT];
     uint32_t relay_generation[NODE_COUNT];
@@ -250,10 +274,29 @@ struct conn {
     uint32_t incarnation;
     bool receiver_alive, sender_alive;
     bool lazy;     /* its walsender is slow to read changed settings */
+    uint32_t tick; /* its next EVENT_CONN; earlier ones are void */
+    int64_t tick_ms;
     uint64_t wire; /* last flush position that the receiver sent */
     uint64_t acked;
     struct replication names; /* N as its walsender read it last */
     int64_t reply_ms, heard_ms;
+};
+
+/* --- clients --- */
+
+enum commit { COMMIT, COMMIT_PREPARE, COMMIT_PREPARED };
+
+struct client {
+    bool waits;
+    enum commit kind;
+    int machine;
+    uint32_t life; /* of the server that it waits on */
+    int branch;
+    uint64_t lsn;
+    int64_t since_ms;
+    bool prepared; /* acknowledged: it has to be there until it is committed */
+    int prepared_branch;
+    uint64_t prepared_lsn;
 };
 
 struct answer {
@@ -298,6 +341,7 @@ enum event_kind {
     EVENT_POWER,
     EVENT_THAW,
     EVENT_THAW_SERVER,
+    EVENT_DISK_WELL, /* x: what was wrong with it */
     EVENT_BOSS_START,
     /* Of a process (a: endpoint): dropped if it died, held back while it is frozen. */
     EVENT_OWNED,
@@ -311,10 +355,13 @@ enum event_kind {
     EVENT_EXITED,
     EVENT_CHILD,
     EVENT_POLL_START,
-    EVENT_POLL_ANSWER,
     EVENT_POLL_OVERDUE,
-    EVENT_POLL_ARRIVE, /* a: the agent that is asked, b: who asks, x: slot */
     EVENT_POLL_EXPIRE,
+    EVENT_ROUND,
+    /* and those that reach it from elsewhere */
+    EVENT_MESSAGE,
+    EVENT_POLL_ARRIVE = EVENT_MESSAGE, /* a: the agent that is asked, b: who asks, x: slot */
+    EVENT_POLL_ANSWER,
     EVENT_PROBED,
     EVENT_LETTER,
     EVENT_REFUSED,
@@ -323,12 +370,10 @@ enum event_kind {
     EVENT_DISCARD,
     EVENT_DISCARDED,
     EVENT_DOCUMENT,
-    EVENT_ROUND,
 };
 
 struct event {
     int64_t at_ms;
-    uint32_t order;
     uint32_t life;
     enum event_kind kind;
     int a, b;
@@ -336,12 +381,20 @@ struct event {
     uint64_t x, y;
 };
 
+/* Of an event that waits: ordered by time, then by when it was posted. */
+struct ticket {
+    uint64_t key;
+    int place;
+};
+
 /* --- the world --- */
 
+/* What a schedule came to, for the distributions. */
+enum { MEASURE_STEPS, MEASURE_ELECTIONS, MEASURE_ACKED, MEASURE_FAULTS, MEASURES };
+
 struct figures {
-    uint64_t schedules, steps, elections, acked, faults, recovered;
-    uint64_t agent_reasons[AGENT_REASON_COUNT];
-    uint64_t boss_reasons[REASON_COUNT];
+    uint64_t schedules, recovered, overridden, cancelled, prepared, reads;
+    uint64_t total[MEASURES];
     int64_t slowest_ms;
     uint64_t slowest_seed;
 };
@@ -350,7 +403,8 @@ struct world {
     uint64_t seed, random;
     int64_t now_ms;
     uint32_t order, number, life;
-    int event_count;
+    int event_count, event_places;
+    struct ticket heap[EVENTS_MAX];
     struct event events[EVENTS_MAX];
 
     struct machine machines[MACHINES];
@@ -360,24 +414,36 @@ struct world {
     struct poll polls[ENDPOINTS][NODE_COUNT];
     struct letter letters[LETTERS_MAX];
     struct conn conns[CONNS_MAX];
+    struct client clients[CLIENTS];
     struct answer answers[MACHINES];
 
     int branch_count;
     struct branch branches[BRANCHES_MAX];
     int branch_of_generation[TIMELINES_MAX]; /* index + 1 */
 
+    /* chance within one millisecond: see chance_for() */
+    int64_t moment_ms[CONNS_MAX];
+    uint32_t moment_count[CONNS_MAX];
+
     /* weather */
     bool calm;
     int share[KINDS], shares;
     int loss, slow, step_failures, sting; /* per mille */
     bool born;
+    bool doomed; /* in this schedule two machines may be lost at once */
+    bool two_lost;
+    int overrides;
+    bool overridden; /* data loss was accepted: I1 to I3 say nothing any more */
     bool violated;
     char violation[200];
 
-    int steps;
-    int elections;
-    int acked;
-    int faults;
+    /* for check_step() */
+    struct promise promise_seen[MACHINES];
+    struct wal wal_seen[MACHINES];
+    bool wal_replaced[MACHINES]; /* by a rewind, a clone, an operator, or a disk that failed */
+
+    uint64_t events_handled;
+    int measure[MEASURES];
     int disks_lost;
     int64_t calm_ms;
     uint64_t acked_at_calm;
@@ -385,9 +451,18 @@ struct world {
 
 extern struct world world;
 extern struct figures figures;
-extern bool trace_on;
+
+enum trace_mode {
+    TRACE_OFF,
+    TRACE_KEPT, /* in memory: trace_show() */
+    TRACE_ALL,
+};
+extern enum trace_mode trace_mode;
 
 /* world.c */
+/* Chance depends on the seed and on what happens to whom and when, not on how much happened before:
+ * a fault that is left out changes only what follows from it. */
+void chance_for(const struct event *event);
 uint64_t rnd(void);
 uint32_t dice(uint32_t sides); /* 0 .. sides-1 */
 bool happens(int per_mille);
@@ -398,10 +473,17 @@ bool next_event(struct event *event);
 /* Does a packet get there, and after how long? */
 bool packet(int from, int to, int64_t *delay_ms);
 bool linked(int from, int to); /* both ways */
+void trace_forget(void);
+void trace_show(uint64_t lines);
 void trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void violate(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* postgres.c */
+/* A message arrived, something of Postgres moved, or a fault befell. */
+void count_step(void);
+int64_t clock_of(int endpoint);
+int64_t own_clock(const struct machine *m);
+
+/* wal.c */
 int branch_at(int branch, uint64_t lsn);
 bool branch_contains(int branch, uint64_t end, int other, uint64_t lsn);
 uint64_t record_end(uint64_t lsn);
@@ -409,19 +491,35 @@ struct position wal_position(const struct wal *wal, uint64_t lsn);
 void wal_lineage(int branch, struct lineage *lineage);
 bool history_has(const struct disk *disk, uint32_t timeline);
 void history_set(struct disk *disk, uint32_t timeline, bool there);
+
+/* postgres.c */
 bool server_alive(const struct machine *m); /* some process of it works */
-void server_tick(int index);
+/* It is looked after within that time: call this whenever something of it has changed. */
+void server_poke(int index, int64_t in_ms);
+void server_tick(int index, uint32_t tick);
 bool server_start(int index, const struct replication *conf);
 void server_stop(int index);
 void server_kill(int index, bool remains);
 void server_power_cut(int index);
 bool server_receivers(const struct machine *m);
 void server_end_receiver(int index, int64_t in_ms);
-void conn_tick(int conn);
-void client_tick(void);
 enum probe_verdict server_probe(int from, int target);
+
+/* stream.c */
+/* NOBODY: it is refused. */
+int conn_open(int standby, int leader);
+/* Connections in which this life of a server took part. */
+void conns_drop(int index, bool senders_too);
+/* New WAL, or new names, at this leader. */
+void conns_poke(int leader);
+void conn_tick(int conn, uint32_t tick);
 bool names_list(const struct replication *names, int32_t slot, uint32_t incarnation,
                 uint32_t generation);
+
+/* clients.c */
+void client_tick(void);
+/* ANY 1: everything up to there is at one standby that counts. */
+void clients_release(int leader, int standby, uint64_t upto);
 
 /* agent.c */
 void agent_start(int index);
@@ -458,9 +556,9 @@ void peers_confirm(int index, int32_t slot, uint32_t generation, int64_t at_ms);
 void peers_probe_if_due(int index, int32_t slot);
 void poll_start(int owner, int32_t slot);
 void poll_arrive(int target, int owner, int32_t slot, uint32_t number);
-void poll_expire(int target, int owner, int32_t slot, uint32_t number);
+void poll_expire(int target, int owner, int32_t slot);
 void poll_answer(int owner, int32_t slot, uint32_t number);
-void poll_overdue(int owner, int32_t slot, uint32_t number);
+void poll_overdue(int owner, int32_t slot);
 void poll_wake(int target);
 void report_update(int index);
 
@@ -473,15 +571,47 @@ void boss_polled(int which, int32_t slot, struct poll *poll);
 void boss_silent(int which, int32_t slot, bool refuses);
 void boss_probed(int which, int32_t slot, enum probe_verdict verdict);
 void boss_refused(int which, int32_t slot, struct promise promise);
-void boss_ask(int which, enum request_kind kind, int32_t target);
+/* DESTROYED: the override; NULL: none. False: it is busy or down. */
+bool boss_ask(int which, enum request_kind kind, int32_t target, const bool destroyed[NODE_COUNT]);
 void letter_arrive(int target, int letter);
 
 /* faults.c */
 void faults_begin(void);
-void fault(void);
+void fault(uint32_t number);
 void sting(int index);
 void faults_end(void);
 void machine_power(int index, bool on);
+/* The machine that answers for a slot now; NOBODY: none yet. */
+int machine_of(int32_t slot);
+/* Half of all trouble befalls whoever leads. */
+int victim(void);
+int64_t a_while(void);
+/* Says what went wrong; every fault calls this when it does something. WHAT is one word. */
+void befall(const char *what, int machine, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* storage.c */
+bool may_lose(int index);
+void storage_wipe(int index);
+void lose_a_disk(void);
+void lose_two(void);
+void roll_back(int index);
+void roll_back_a_volume(void);
+void recycle_some_wal(void);
+void replace_a_machine(void);
+void let_a_stranger_in(void);
+void fill_a_disk(void);
+void slow_a_disk(void);
+void disk_well(int index, uint64_t what);
+void storage_calm(void);
+
+/* operators.c */
+void operate(void);
+void promote_by_hand(void);
+void tamper_with_names(void);
+void accept_data_loss(void);
+void operators_calm(void);
+void operators_recover(void);
 
 /* check.c */
 void check_persist(int index, const struct durable *before, const struct durable *after);
@@ -489,7 +619,40 @@ void check_discard(int index);
 void check_promotion(int index, int branch);
 void check_ack(int index, int branch, uint64_t upto);
 void check_counted(int standby, const struct conn *conn);
+void check_read(int index);
+void check_vote(int index);
+/* What holds in every state, of all that an event can have changed. */
+void check_step(const struct event *event);
 bool check_whole(void);
 bool check_recovery_due(void);
+
+/* cover.c */
+void cover_agent(enum agent_reason reason);
+void cover_boss(const struct view *view, const struct plan *plan);
+/* What the table of docs/protocol.md says of a message. */
+enum verdict cover_verdict(const struct standing *standing, const struct desired *message);
+void cover_admit(const struct standing *standing, const struct desired *message,
+                 enum verdict verdict);
+/* Names what was not reached; false if something was not. */
+bool cover_print(void);
+
+/* project.c */
+bool project_open(const char *path, uint64_t seed, const char *commit);
+bool project_close(void);
+void project_changes(void);
+void project_send(int which, int32_t to, const struct desired *message);
+void project_plan(int which, const struct plan *plan);
+void project_promoted(int index, const struct branch *branch);
+void project_ack(int leader, int standby, uint64_t upto);
+void project_fault(const char *what, int machine);
+
+/* run.c */
+void run_schedule(uint64_t seed);
+
+/* shrink.c */
+/* Faults are numbered within their schedule; those that the shrinker leaves out do not befall. */
+bool fault_masked(uint64_t id);
+void fault_record(const char *text);
+int shrink(uint64_t seed);
 
 #endif

@@ -9,12 +9,14 @@
 
 enum { NAMES_SETTLE_MS = 2000, PROMOTE_MS = 5000, BURST_MS = 2000 };
 
-static int64_t duration(enum step_kind kind)
+static int64_t duration(const struct machine *m, enum step_kind kind)
 {
+    if (m->slow && happens(600))
+        return between(20, 900);
     if (happens(world.slow) && happens(300))
         return between(50, 1500);
     switch (kind) {
-    case STEP_PERSIST: return between(1, 6);
+    case STEP_PERSIST: return between(1, 3);
     case STEP_CHECKPOINT: return between(5, 400);
     case STEP_START: return between(5, 40);
     case STEP_READ_POSITION: return between(1, 20);
@@ -51,7 +53,7 @@ void step_dispatch(int index, int which, const struct step *step)
     run->fails_late = run->fails && happens(500);
     if (happens(world.sting))
         post(between(0, 12), EVENT_STING, index, 0);
-    post_run(duration(step->kind), EVENT_EFFECT, index, which, run->number);
+    post_run(duration(m, step->kind), EVENT_EFFECT, index, which, run->number);
 }
 
 /* --- effects --- */
@@ -69,7 +71,8 @@ static bool effect_conf(int index, struct run *run)
     m->disk.conf = run->step.replication;
     m->disk.conf_digest++;
     m->disk.conf_written = true;
-    if (run->fails && !run->fails_late) { /* half-way: the key is taken first and given last */
+    /* half-way: the key is taken first and given last */
+    if (m->full || (run->fails && !run->fails_late)) {
         m->disk.conf.upstream = NODE_NONE;
         return false;
     }
@@ -82,8 +85,10 @@ static bool effect_replication(int index, struct run *run)
 
     if (!effect_conf(index, run))
         return false;
-    if (same_server(m, run) && (m->server.reload_ms == 0))
+    if (same_server(m, run) && (m->server.reload_ms == 0)) {
         m->server.reload_ms = world.now_ms + (happens(950) ? between(1, 8) : between(10, 400));
+        server_poke(index, m->server.reload_ms - world.now_ms);
+    }
     run->receivers = run->had_server && server_receivers(m);
     return true;
 }
@@ -168,6 +173,8 @@ static bool effect_plant(int index, struct run *run)
 {
     struct disk *disk = &world.machines[index].disk;
 
+    if (world.machines[index].full)
+        return false;
     for (uint32_t t = run->end.timeline + 1; t < run->durable.grant.generation; t++)
         history_set(disk, t, true);
     return true;
@@ -181,7 +188,8 @@ static bool effect_promote(int index, struct run *run)
         m->server.stopping)
         return false;
     m->server.promoting = true;
-    run->deadline_ms = world.now_ms + PROMOTE_MS;
+    server_poke(index, 1);
+    run->deadline_ms = own_clock(m) + PROMOTE_MS;
     return true;
 }
 
@@ -198,6 +206,7 @@ static bool effect_end_old_senders(int index, struct run *run)
             c->incarnation < run->durable.incarnations[world.machines[c->standby].slot].number)
             c->sender_alive = false;
     }
+    conns_poke(index);
     return true;
 }
 
@@ -205,10 +214,11 @@ static bool effect_persist(int index, struct run *run)
 {
     struct machine *m = &world.machines[index];
 
-    check_persist(index, &m->durable, &run->step.durable);
+    /* two slots in turn: until it is synced a power cut leaves this record or the one before */
     if (run->step.reason == AGENT_REASON_CLONE_MARK && (m->durable.complete || m->durable.rewound))
         check_discard(index);
-    m->disk.durable = run->step.durable;
+    m->disk.cached = run->step.durable;
+    m->disk.unsynced = true;
     return true;
 }
 
@@ -228,7 +238,7 @@ static bool effect(int index, struct run *run)
     case STEP_REPLICATION: return effect_replication(index, run);
     case STEP_END_RECEIVERS:
     case STEP_KILL_RECEIVERS:
-        run->deadline_ms = world.now_ms + m->in.options.receiver_timeout_ms;
+        run->deadline_ms = own_clock(m) + m->in.options.receiver_timeout_ms;
         return true;
     case STEP_CHECKPOINT:
         if (!effect_sql(index, run))
@@ -244,6 +254,7 @@ static bool effect(int index, struct run *run)
     case STEP_READ_POSITION: return effect_read_position(index, run);
     case STEP_UNBLOCK_REPLAY:
         m->server.replay_held = m->server.replay_held && happens(200);
+        server_poke(index, 1);
         return effect_sql(index, run);
     case STEP_PLANT: return effect_plant(index, run);
     case STEP_CHECK_NAMES:
@@ -296,7 +307,7 @@ static bool still_waiting(int index, struct run *run)
         if (m->server.life != run->life || !server_receivers(m))
             return false;
         run->receivers = true;
-        if (world.now_ms >= run->deadline_ms)
+        if (own_clock(m) >= run->deadline_ms)
             return false;
         if (hard)
             server_kill(index, false);
@@ -314,7 +325,7 @@ static bool still_waiting(int index, struct run *run)
             return false;
         }
         run->failed = m->server.life != run->life || !m->server.running ||
-                      world.now_ms >= run->deadline_ms;
+                      own_clock(m) >= run->deadline_ms;
         return !run->failed;
     }
     return false;
@@ -332,7 +343,7 @@ static void note_retry(struct machine *m, const struct run *run)
         pause = INT64_C(10) << (m->repeats < 8 ? m->repeats : 8);
         pause = pause < max ? pause : max;
     }
-    m->not_before_ms = world.now_ms + pause;
+    m->not_before_ms = own_clock(m) + pause;
 }
 
 void step_done(int index, int which, uint32_t number)
@@ -369,12 +380,16 @@ static bool incarnations_equal(const struct durable *a, const struct durable *b)
     return true;
 }
 
-static void persisted(struct machine *m, const struct run *run)
+static void persisted(int index, const struct run *run)
 {
+    struct machine *m = &world.machines[index];
     struct inputs *in = &m->in;
     const struct durable *next = &run->step.durable;
     struct document_facts facts = m->durable.document;
 
+    check_persist(index, &m->disk.durable, next);
+    m->disk.durable = *next;
+    m->disk.unsynced = false;
     if (!promise_equal(next->promise, m->durable.promise)) {
         in->checkpointed = false;
         in->position_failing_ms = 0;
@@ -407,19 +422,19 @@ static void written(struct machine *m, const struct run *run, bool running)
     in->replication = run->step.replication;
     in->replication_known = true;
     in->replication_loaded = running;
-    in->replication_since_ms = world.now_ms;
+    in->replication_since_ms = own_clock(m);
     in->document_applied = run->durable.document.version;
     if (in->not_streaming_since_ms == 0)
         in->not_streaming_since_ms = in->replication_since_ms;
     m->disk.note = in->replication;
     m->disk.note_digest = m->disk.conf_digest;
-    m->burst_until_ms = world.now_ms + BURST_MS;
+    m->burst_until_ms = own_clock(m) + BURST_MS;
 }
 
 static void receivers_seen(struct machine *m, const struct run *run)
 {
     m->in.receivers = run->receivers;
-    m->changed_ms = world.now_ms;
+    m->changed_ms = own_clock(m);
 }
 
 static void started(int index, const struct run *run)
@@ -430,7 +445,7 @@ static void started(int index, const struct run *run)
         m->in.failed_starts++;
         if (m->in.pg != PG_CRASHED)
             m->in.pg = PG_DOWN;
-        m->in.pg_since_ms = world.now_ms;
+        m->in.pg_since_ms = own_clock(m);
         agent_look(index);
         return;
     }
@@ -443,13 +458,13 @@ static void started(int index, const struct run *run)
     m->in.position_failing_ms = 0;
     m->in.checkpointed = m->in.roles_done = m->in.pg_clean = false;
     m->in.in_recovery = true;
-    m->in.not_streaming_since_ms = world.now_ms;
+    m->in.not_streaming_since_ms = own_clock(m);
     m->sampled = false;
     m->probe_failing_ms = 0;
-    m->changed_ms = world.now_ms;
+    m->changed_ms = own_clock(m);
     m->in.pg = PG_STARTING;
-    m->in.pg_since_ms = world.now_ms;
-    m->burst_until_ms = world.now_ms + 30000;
+    m->in.pg_since_ms = own_clock(m);
+    m->burst_until_ms = own_clock(m) + 30000;
     /* it may be gone again before the agent looked */
     if (!m->server.running || m->server.life != run->new_life)
         post_event(0, (struct event){.kind = EVENT_EXITED,
@@ -464,7 +479,7 @@ static void position_read(struct machine *m, const struct run *run)
 
     if (run->failed) {
         if (in->position_failing_ms == 0)
-            in->position_failing_ms = world.now_ms;
+            in->position_failing_ms = own_clock(m);
         return;
     }
     if (run->life != m->pm_life)
@@ -488,14 +503,14 @@ static void promoted(struct machine *m, const struct run *run)
         return;
     in->in_recovery = false;
     in->flushed.timeline = run->timeline;
-    in->confirmed_ms = world.now_ms;
+    in->confirmed_ms = own_clock(m);
     in->checkpointed = in->roles_done = false;
     in->position_valid = false;
-    m->changed_ms = world.now_ms;
+    m->changed_ms = own_clock(m);
     m->seen.flushed.timeline = run->timeline;
     if (!run->failed)
         m->lineage = run->lineage;
-    m->burst_until_ms = world.now_ms + BURST_MS;
+    m->burst_until_ms = own_clock(m) + BURST_MS;
 }
 
 static void child_started(int index, const struct run *run, enum child kind)
@@ -518,7 +533,7 @@ void step_applied(int index, struct run *run)
     switch (run->step.kind) {
     case STEP_PERSIST:
         if (ok)
-            persisted(m, run);
+            persisted(index, run);
         break;
     case STEP_REPLICATION:
         written(m, run, run->had_server && run->life == m->pm_life);
@@ -535,7 +550,7 @@ void step_applied(int index, struct run *run)
     case STEP_STOP:
         if (ok && m->pm_life != 0 && run->life == m->pm_life) {
             in->pg = PG_STOPPING;
-            in->pg_since_ms = world.now_ms;
+            in->pg_since_ms = own_clock(m);
         }
         if (ok && run->step.reason == AGENT_REASON_JOB_RESTART)
             in->job_stopped = true;
@@ -553,16 +568,16 @@ void step_applied(int index, struct run *run)
         in->names_shown = run->names_shown;
         if (in->names_shown && in->pg == PG_UP && !in->in_recovery) {
             in->old_senders = true;
-            m->changed_ms = world.now_ms;
+            m->changed_ms = own_clock(m);
         }
-        if (!in->names_shown && world.now_ms - in->replication_since_ms > NAMES_SETTLE_MS)
+        if (!in->names_shown && own_clock(m) - in->replication_since_ms > NAMES_SETTLE_MS)
             in->names_violated = true;
         break;
     case STEP_PROMOTE: promoted(m, run); break;
     case STEP_ROLES: in->roles_done = ok && incarnations_equal(&run->durable, &m->durable); break;
     case STEP_END_OLD_SENDERS:
         in->old_senders = in->old_senders && !ok;
-        m->burst_until_ms = world.now_ms + BURST_MS;
+        m->burst_until_ms = own_clock(m) + BURST_MS;
         break;
     case STEP_INITDB: child_started(index, run, CHILD_INITDB); break;
     case STEP_REWIND: child_started(index, run, CHILD_REWIND); break;

@@ -132,6 +132,19 @@ static void test_promise__planned_with_a_checkpoint_that_does_not_end__stops_in_
     assert_string_equal(world_run(&w), "G4 G1 V1 V4");
 }
 
+static void test_promise__that_declares_machines_destroyed__says_so_and_keeps_it(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    world_tell(&w, ROLE_FENCED, 6, Q);
+    w.message.destroyed_number[OTHER] = 1;
+    assert_string_equal(world_run(&w), "P6 G1 G2 V1 V4");
+    assert_int_equal(w.durable.void_number[OTHER], 1);
+    assert_int_equal(w.durable.promise.generation, 6);
+}
+
 static void test_promise__late_copy_after_the_generation_has_its_leader__is_ignored(void **state)
 {
     struct world w;
@@ -361,6 +374,23 @@ static void test_leader__unconfirmed__stops_and_comes_back_as_a_standby(void **s
     assert_true(w.in.in_recovery);
 }
 
+static void test_leader__unconfirmed_with_the_others_declared_destroyed__goes_on(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    for (int32_t peer = 0; peer < NODE_COUNT; peer++) {
+        w.in.peers[peer].fresh = false;
+        if (peer != w.durable.node)
+            w.durable.void_number[peer] = w.durable.incarnations[peer].number;
+    }
+    world_run(&w);
+    w.in.confirmed_ms = w.in.now_ms - 3001;
+    assert_string_equal(world_run(&w), "");
+    assert_false(w.in.in_recovery);
+}
+
 static void test_leader__unconfirmed_in_maintenance__is_left_alone(void **state)
 {
     struct world w;
@@ -579,6 +609,7 @@ int main(void)
         T(test_promise__leader__is_stopped_before_it_votes),
         T(test_promise__planned__checkpoints_first),
         T(test_promise__planned_with_a_checkpoint_that_does_not_end__stops_in_time),
+        T(test_promise__that_declares_machines_destroyed__says_so_and_keeps_it),
         T(test_promise__late_copy_after_the_generation_has_its_leader__is_ignored),
         T(test_promise__lower_generation__is_refused),
         T(test_vote__not_complete__is_withheld),
@@ -594,6 +625,7 @@ int main(void)
         T(test_grant__wal_of_a_timeline_nobody_granted__is_not_promoted),
         T(test_fence__rewound_copy_that_cannot_start_up__is_stopped_and_votes),
         T(test_leader__unconfirmed__stops_and_comes_back_as_a_standby),
+        T(test_leader__unconfirmed_with_the_others_declared_destroyed__goes_on),
         T(test_leader__unconfirmed_in_maintenance__is_left_alone),
         T(test_leader__both_peers_higher__stops),
         T(test_leader__names_changed_behind_its_back__stops),
