@@ -275,7 +275,8 @@ static const struct {
     const char *what, *why;
 } beyond[] = {
     {"N11", "every server that an agent starts or adopts was started with names"},
-    {"birth: another id within a generation", "a proposer opens one birth in a generation"},
+    {"birth: another id within a generation",
+     "a proposer opens one birth in a generation; only a stray says so"},
 };
 
 static bool is_beyond(const char *what)
