@@ -196,12 +196,22 @@ bool identity_register(const struct inputs *in, struct step *step)
 }
 
 /* Is the data directory the one that this promise speaks of, and does it still hold what it is
- * known to have held? */
+ * known to have held? While a marker stands another one means that its step is unfinished: what a
+ * clone or rewind had made went with the volume. */
 bool identity_check_data(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
     struct durable next = *d;
 
+    if (d->marker_done && (!in->data_present || in->data_id != d->data_id)) {
+        next.marker = MARKER_CLONE;
+        next.marker_done = next.complete = next.rewound = next.whole_before_rewind = false;
+        next.data_id = in->nonce;
+        next.floor = next.fork = next.complete_target = (struct position){0};
+        return choose_persist(step, &next,
+                              d->marker == MARKER_REWIND ? AGENT_REASON_REWIND_FAILED
+                                                         : AGENT_REASON_CLONE_FAILED);
+    }
     if (d->data_id == 0 || d->marker != MARKER_NONE)
         return false;
     if (!in->data_present || in->data_id != d->data_id) {

@@ -12,7 +12,8 @@ static const struct report *report_of(const struct core *core, int32_t node)
 }
 
 /* The part all messages share. */
-static struct desired *begin(struct core *core, int32_t node, enum role role, uint32_t generation)
+static struct desired *message_begin(struct core *core, int32_t node, enum role role,
+                                     uint32_t generation)
 {
     struct desired *message = &core->plan->message[node];
 
@@ -43,7 +44,7 @@ static void ask_promise(struct core *core, int32_t node)
     if (node_voted(core, node) || node_lost(core, node) ||
         (promise_equal(report->promise, promise) && report->role == ROLE_FENCED))
         return;
-    message = begin(core, node, ROLE_FENCED, promise.generation);
+    message = message_begin(core, node, ROLE_FENCED, promise.generation);
     message->planned = election_planned(core->memory) && node == core->memory->old_leader;
 }
 
@@ -58,7 +59,7 @@ static void ask_birth(struct core *core, int32_t node)
     if (promise_equal(report->promise, promise) && report->birth_promised &&
         cluster_id_equal(&report->cluster, &core->memory->cluster))
         return;
-    message = begin(core, node, ROLE_FENCED, promise.generation);
+    message = message_begin(core, node, ROLE_FENCED, promise.generation);
     message->cluster = core->memory->cluster;
     message->birth = true;
     message->leader.node = core->memory->target;
@@ -81,7 +82,7 @@ static void tell_leader(struct core *core)
 
 static struct desired *begin_follower(struct core *core, int32_t node)
 {
-    struct desired *message = begin(core, node, ROLE_FOLLOWER, core->facts.fact.generation);
+    struct desired *message = message_begin(core, node, ROLE_FOLLOWER, core->facts.fact.generation);
 
     message->leader = core->facts.fact;
     return message;
@@ -124,7 +125,7 @@ static void send_job(struct core *core)
     struct desired *message;
 
     if (request->target == fact->node) {
-        message = begin(core, request->target, ROLE_LEADER, fact->generation);
+        message = message_begin(core, request->target, ROLE_LEADER, fact->generation);
         message->leader = *fact;
     } else {
         message = begin_follower(core, request->target);

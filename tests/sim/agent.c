@@ -67,7 +67,7 @@ static bool dispatch(int index, const struct step *step)
         if (m->runs[RUN_CHECKPOINT].active)
             return true;
         m->in.checkpoint_running = true;
-        m->in.checkpoint_since_ms = world.now_ms;
+        m->in.checkpoint_since_ms = own_clock(m);
         step_dispatch(index, RUN_CHECKPOINT, step);
         return true;
     case STEP_STOP_CHILD: return false;

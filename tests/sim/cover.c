@@ -275,6 +275,11 @@ static const struct {
     const char *what, *why;
 } beyond[] = {
     {"N11", "every server that an agent starts or adopts was started with names"},
+    {"T12",
+     "its servers change their target by themselves: test_failover__follower_that_set_out_*"},
+    {"O8", "its operators change the document at a leader only: golden, test_document"},
+    {"O9", "the same"},
+    {"O10", "the same"},
     {"birth: another id within a generation",
      "a proposer opens one birth in a generation; only a stray says so"},
 };

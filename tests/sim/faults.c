@@ -332,6 +332,26 @@ static void forge_birth(struct desired *message, const struct durable *d)
     message->leader.node = d->birth_leader;
 }
 
+/* What the members of its cluster know of the machine of D: a lie about that would end it for good.
+ */
+static void tell_of_self(struct desired *message, const struct durable *d)
+{
+    int32_t slot = d->node;
+
+    message->incarnations[slot] = d->incarnations[slot];
+    message->destroyed_number[slot] = d->void_number[slot];
+    for (int i = 0; i < MACHINES; i++) {
+        const struct durable *other = &world.machines[i].durable;
+
+        if (!cluster_id_equal(&other->cluster, &d->cluster))
+            continue;
+        message->incarnations[slot] = incarnation_later(message->incarnations[slot],
+                                                        other->incarnations[slot]);
+        if (other->void_number[slot] > message->destroyed_number[slot])
+            message->destroyed_number[slot] = other->void_number[slot];
+    }
+}
+
 static void forge(struct desired *message, const struct durable *d)
 {
     message->node = d->node;
@@ -343,22 +363,17 @@ static void forge(struct desired *message, const struct durable *d)
         forge_grant(message, d);
         return;
     }
-    switch (dice(10)) {
+    switch (dice(8)) {
     case 0: message->protocol++; break;
     case 1: message->cluster.bytes[15] ^= 1; break;
     case 2: message->node = (d->node + 1) % NODE_COUNT; break;
     case 3: message->role = ROLE_NONE; break;
     case 4: message->leader.node = d->node; break;
-    case 5: message->cluster = d->cluster; break;
+    case 5:
+        message->cluster = d->cluster;
+        tell_of_self(message, d);
+        break;
     case 6: forge_grant(message, d); break;
-    case 7:
-        message->cluster = d->cluster;
-        message->incarnations[d->node].number = d->incarnations[d->node].number + 1;
-        break;
-    case 8:
-        message->cluster = d->cluster;
-        message->destroyed_number[d->node] = d->incarnations[d->node].number;
-        break;
     default: /* another leader where there is one */
         message->generation = d->promise.generation;
         message->leader = d->leader;

@@ -64,7 +64,7 @@ static void put_server(const struct machine *m, struct report *r)
     r->oldest_lsn = m->disk.oldest_lsn;
     r->sampled_age_ms = AGE_NEVER;
     if (m->sampled) {
-        r->sampled_age_ms = (uint32_t)(world.now_ms - m->seen.taken_ms);
+        r->sampled_age_ms = (uint32_t)(own_clock(m) - m->seen.taken_ms);
         r->timeline = m->seen.flushed.timeline;
         r->write_lsn = m->seen.write_lsn;
         r->flush_lsn = m->seen.flushed.lsn;

@@ -252,6 +252,30 @@ static void test_clone__is_not_counted_until_complete(void **state)
     assert_true(w.in.replication.counted);
 }
 
+/* A volume that went back to before the copy was made: nothing of it may be compared, streamed on
+ * or voted with. */
+static void test_marker__another_directory_after_the_step__makes_it_unfinished(void **state)
+{
+    static const enum marker markers[] = {MARKER_CLONE, MARKER_REWIND};
+    static const char *const wants[] = {"C6 ", "W5 "};
+    struct world w;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        world_make_follower(&w);
+        w.durable.marker = markers[i];
+        w.durable.complete = false;
+        w.durable.rewound = markers[i] == MARKER_REWIND;
+        w.durable.marker_done = true;
+        w.in.data_id = 98;
+        w.stop_before = STEP_CLONE;
+        assert_memory_equal(world_run(&w), wants[i], 3);
+        assert_int_equal(w.durable.marker, MARKER_CLONE);
+        assert_false(w.durable.rewound || w.durable.marker_done);
+        assert_int_equal(w.step.kind, STEP_CLONE);
+    }
+}
+
 static void test_complete__lsn_of_an_older_generation__does_not_count(void **state)
 {
     struct world w;
@@ -682,6 +706,7 @@ int main(void)
         T(test_follow__copy_with_wal_that_nobody_granted__is_given_up),
         T(test_standby__promoted_by_hand_and_crashed__is_looked_at_before_it_streams),
         T(test_clone__is_not_counted_until_complete),
+        T(test_marker__another_directory_after_the_step__makes_it_unfinished),
         T(test_complete__lsn_of_an_older_generation__does_not_count),
         T(test_follow__operator_fence__has_no_upstream_and_still_votes),
         T(test_standby__crashed__is_started_at_once),
