@@ -12,7 +12,8 @@ static void change_document(bool maintenance)
         struct machine *m = &world.machines[i];
         struct document_facts next = m->durable.document;
 
-        if (!world.endpoints[i].up || world.endpoints[i].frozen || !m->report.leading || m->full)
+        if (!world.endpoints[i].up || world.endpoints[i].frozen || !m->report.leading || m->full ||
+            document_obstacle(&m->in) != NULL)
             continue;
         next.version = next.version.generation == m->durable.promise.generation
                            ? (struct document_version){next.version.generation,
