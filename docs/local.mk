@@ -2,7 +2,7 @@
 dist_man_MANS += docs/man/ogelctl.1 docs/man/ogel-agent.8 docs/man/ogel-orchestrator.8
 dist_doc_DATA += README.md CHANGELOG.md docs/architecture.md docs/protocol.md docs/testing.md \
 	docs/openapi.yaml docs/snapshot-format.md docs/ogel-agent.yaml docs/ogel-orchestrator.yaml
-EXTRA_DIST += docs/adr docs/operations
+EXTRA_DIST += docs/adr docs/failover.svg docs/operations
 
 .PHONY: docs
 docs: $(bin_PROGRAMS)
