@@ -343,6 +343,23 @@ static int64_t turn_once(struct agent *agent, bool *again)
     return step->kind == STEP_NONE && step->wake_ms > 0 ? step->wake_ms : TURN_MS;
 }
 
+static void warmed_up(void *run)
+{
+    step_run_free(run);
+}
+
+/* Once for each server, when it streams and nothing is to be done. */
+static void warm_up(struct agent *agent)
+{
+    const struct step none = {.kind = STEP_NONE, .replication.upstream = NODE_NONE};
+
+    if (agent->warm_life == agent->life || agent->in.pg != PG_UP || !agent->in.in_recovery ||
+        !agent->in.streaming || agent->step.kind != STEP_NONE || !may_dispatch(agent, &none))
+        return;
+    agent->warm_life = agent->life;
+    worker_run(agent->steps, step_warm_up, warmed_up, step_run_new(agent, &none));
+}
+
 static void turn(void *arg)
 {
     struct agent *agent = arg;
@@ -355,6 +372,7 @@ static void turn(void *arg)
         observe_look(agent);
     for (int i = 0; again && i < TURNS_MAX; i++)
         wake_ms = turn_once(agent, &again);
+    warm_up(agent);
     agent->turned_ms = clock_boot_ms();
     report_ms = report_update(agent);
     document_begin(agent);

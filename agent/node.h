@@ -75,6 +75,7 @@ struct agent {
     struct postmaster pm; /* pid 0: none */
     struct loop_watch *pm_watch;
     uint64_t life;        /* of the server; samples of an earlier one are dropped */
+    uint64_t warm_life;   /* of the one that step_warm_up() has been at */
     int64_t changed_ms;   /* samples begun before are older than what is known */
     bool end_asked;       /* its end is ours: no crash */
     struct sample sample; /* the last good one */

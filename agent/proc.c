@@ -323,7 +323,7 @@ int proc_kill_directory(const char *datadir, const char *cgroup, int64_t timeout
 
     pid_t *pids = xcalloc(PROC_MAX, sizeof *pids);
     int rc = -1;
-    for (long pause_us = 500;; pause_us = pause_us < 16000 ? pause_us * 2 : pause_us) {
+    for (long pause_us = 2000;; pause_us = pause_us < 16000 ? pause_us * 2 : pause_us) {
         int count = proc_in_directory(st.st_dev, st.st_ino, pids, PROC_MAX);
         if (count < 0) {
             err_set_errno(err, errno, "cannot list processes");

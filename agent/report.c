@@ -12,6 +12,7 @@
 
 enum {
     QUIET_BUMP_MS = 1000,  /* positions and lags alone tell their news no more often */
+    WORDS_BUMP_MS = 250,   /* what is being done, in words, no more often: a failover is twenty steps */
     FAILING_STEP_MS = 100, /* a failing probe tells its news this often */
 };
 
@@ -239,9 +240,12 @@ static void build(struct agent *agent, struct report *report)
  * -------------------------------------------------------------------------------------------------
  */
 
-/* Without what changes by itself as time goes on; with KEEP_POSITIONS false also without what
- * changes all the time while people write. */
-static void strip(struct report *report, bool keep_positions)
+/* How soon readers hear of a change. */
+enum news { NEWS_NONE, NEWS_QUIET, NEWS_WORDS, NEWS_NOW };
+
+/* Without what changes by itself as time goes on, and without what is worth less than LEAST: what
+ * changes all the time while people write, and words for people. */
+static void strip(struct report *report, enum news least)
 {
     report->sequence = 0;
     report->sampled_age_ms = 0;
@@ -252,7 +256,11 @@ static void strip(struct report *report, bool keep_positions)
         report->peers[slot].agent_age_ms = report->peers[slot].postgres_age_ms = 0;
         report->standbys[slot].reply_age_ms = 0;
     }
-    if (keep_positions)
+    if (least == NEWS_NOW) {
+        memset(report->step, 0, sizeof report->step);
+        memset(report->cause, 0, sizeof report->cause);
+    }
+    if (least == NEWS_QUIET)
         return;
     report->write_lsn = report->flush_lsn = report->replay_lsn = report->oldest_lsn = 0;
     report->replay_lag_ms = 0;
@@ -262,28 +270,41 @@ static void strip(struct report *report, bool keep_positions)
     }
 }
 
-static bool differ(const struct report *a, const struct report *b, bool keep_positions)
+static bool differ(const struct report *a, const struct report *b, enum news least)
 {
     static struct report left, right; /* the loop's thread alone */
 
     left = *a;
     right = *b;
-    strip(&left, keep_positions);
-    strip(&right, keep_positions);
+    strip(&left, least);
+    strip(&right, least);
     return memcmp(&left, &right, sizeof left) != 0;
+}
+
+static enum news news_between(const struct report *a, const struct report *b)
+{
+    enum news news = NEWS_NOW;
+
+    while (news != NEWS_NONE && !differ(a, b, news))
+        news--;
+    return news;
 }
 
 int64_t report_update(struct agent *agent)
 {
+    static const int64_t pauses_ms[] = {
+        [NEWS_QUIET] = QUIET_BUMP_MS, [NEWS_WORDS] = WORDS_BUMP_MS, [NEWS_NOW] = 0};
     int64_t now_ms = clock_boot_ms(), wait_ms;
+    enum news news;
 
     build(agent, &agent->report);
     if (agent->report.leading != (agent->leading_since_ms != 0))
         agent->leading_since_ms = agent->report.leading ? now_ms : 0;
-    if (!differ(&agent->report, &agent->report_seen, true))
+    news = news_between(&agent->report, &agent->report_seen);
+    if (news == NEWS_NONE)
         return 0;
-    wait_ms = agent->bumped_ms + QUIET_BUMP_MS - now_ms;
-    if (wait_ms > 0 && !differ(&agent->report, &agent->report_seen, false))
+    wait_ms = agent->bumped_ms + pauses_ms[news] - now_ms;
+    if (wait_ms > 0)
         return wait_ms;
     agent->bumped_ms = now_ms;
     agent->report.sequence = ++agent->sequence;

@@ -98,6 +98,10 @@ struct step_run {
 /* Carries out run->step; arg is a struct step_run. For worker_run(). */
 void step_execute(void *run);
 
+/* Opens the sessions that a fence and an election will need, of a standby that is well now: then no
+ * step has to wait for a fork while nobody leads. Nothing is lost where it fails. arg as above. */
+void step_warm_up(void *run);
+
 /* Looks at the data directory; with KILL_REMAINS it first ends what a dead postmaster left behind,
  * and a server that was not started with the managed configuration. */
 OGEL_MUST_CHECK int step_look(struct hands *hands, bool kill_remains, struct look *look,

@@ -14,21 +14,24 @@
 
 enum {
     CONNECT_MS = 2000,
+    WARM_MS = 300,     /* a step may have to wait for so long behind it */
     POSITION_MS = 100, /* one attempt; the core asks again */
     QUIET_MS = 70,     /* more than three times wal_retrieve_retry_interval */
     PROMOTE_MS = 5000,
     CHECKPOINT_MS = 600000,
 };
 
-static void pause_ms(long ms)
+/* Between two looks at what is about to change. */
+static void pause_short(void)
 {
-    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
 }
 
 /* --- sessions that stay open
  * -------------------------------------------------------------------------- */
 
-static struct pg_conn *session(struct step_run *run, struct pg_conn **conn, bool replication)
+static struct pg_conn *session(struct step_run *run, struct pg_conn **conn, bool replication,
+                               int connect_ms)
 {
     struct hands *hands = run->hands;
     struct local_conninfo local;
@@ -46,19 +49,27 @@ static struct pg_conn *session(struct step_run *run, struct pg_conn **conn, bool
     }
     if (!*conn) {
         local_conninfo(&local, hands->config, "ogel_agent", replication);
-        *conn = pg_open(&local.info, CONNECT_MS, &outcome, &run->err);
+        *conn = pg_open(&local.info, connect_ms, &outcome, &run->err);
     }
     return *conn;
 }
 
 struct pg_conn *step_sql(struct step_run *run)
 {
-    return session(run, &run->hands->sql, false);
+    return session(run, &run->hands->sql, false, CONNECT_MS);
 }
 
 struct pg_conn *step_walsender(struct step_run *run)
 {
-    return session(run, &run->hands->walsender, true);
+    return session(run, &run->hands->walsender, true, CONNECT_MS);
+}
+
+void step_warm_up(void *arg)
+{
+    struct step_run *run = arg;
+
+    if (session(run, &run->hands->sql, false, WARM_MS))
+        (void)session(run, &run->hands->walsender, true, WARM_MS);
 }
 
 static int query(struct step_run *run, const char *sql, struct pg_result **result)
@@ -130,7 +141,7 @@ static int wait_for_end(struct step_run *run, uint64_t *replayed)
         before = now;
         if (clock_mono_ms() >= deadline && quiet_since == 0)
             return err_set(&run->err, ERR_UNAVAILABLE, "replay has not come to its end");
-        pause_ms(2);
+        pause_short();
     }
 }
 
@@ -257,7 +268,7 @@ int step_promote(struct step_run *run)
                 err_clear(&run->err);
             unblock_at = now + 100;
         }
-        pause_ms(2);
+        pause_short();
     }
     run->promoted = true;
     /* only a standby's position is asked for over it; on a leader people would wonder who that is

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Runs the tests of real servers: functions test_<claim> of the files test_*.py beside this one.
 
-A module may name a cluster that its tests share (CLUSTER = {...}, arguments of harness.Cluster); a test that takes
+With --jobs N so many modules at a time, each in a process of its own. A module may name a cluster that its tests share (CLUSTER = {...}, arguments of harness.Cluster); a test that takes
 an argument gets it, healthy; after a failure the next test gets a new one. @own(...) gives a test its own."""
 
 import argparse
@@ -163,9 +163,78 @@ def run_c(runner, name, wanted, whole):
         runner.failed += len(bad)
 
 
+# --- several modules at a time ---
+
+
+class Lanes:
+    """Modules in processes of their own, so many at a time. One's output comes when it has ended, in one piece."""
+
+    def __init__(self, jobs, args):
+        self.jobs, self.args = jobs, args
+        self.running = {}   # process: (lane, file of its output)
+
+    def start(self, module, lane):
+        argv = [sys.executable, os.path.abspath(__file__), "--module", module]
+        for name, value in (("--build", self.args.build), *(("-k", k) for k in self.args.k or [])):
+            argv += [name, value] if value else []
+        argv += ["--keep"] if self.args.keep else []
+        out = tempfile.TemporaryFile("w+")
+        env = dict(os.environ, OGEL_TEST_LANE=f"{lane}/{self.jobs}")
+        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env)
+        self.running[child] = (lane, out, module)
+
+    def ended(self):
+        """Waits for one; (its lane, its counts)."""
+        while True:
+            for child, (lane, out, module) in list(self.running.items()):
+                if child.poll() is None:
+                    continue
+                del self.running[child]
+                out.seek(0)
+                text = out.read()
+                print(text, end="", flush=True)
+                counts = re.findall(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", text, re.M)
+                if not counts:
+                    print(f"FAIL {module}: ended with code {child.returncode} before its tests did", flush=True)
+                    return lane, (0, 1, 0)
+                return lane, tuple(int(n or 0) for n in counts[-1])
+            time.sleep(0.1)
+
+    def run(self, modules):
+        total, free = [0, 0, 0], list(range(self.jobs))
+        try:
+            while modules or self.running:
+                while modules and free:
+                    self.start(modules.pop(0), free.pop(0))
+                lane, counts = self.ended()
+                free.append(lane)
+                total = [a + b for a, b in zip(total, counts)]
+                if self.args.x and total[1]:
+                    modules = []
+        finally:
+            for child in self.running:
+                child.terminate()
+                child.wait()
+        skipped = f", {total[2]} skipped" if total[2] else ""
+        print(f"{total[0]} passed, {total[1]} failed{skipped}", flush=True)
+        return 1 if total[1] else 0
+
+
+def by_length(tests):
+    """Names of the modules; those with the most tests first, so that none of them is the last to end."""
+    counts = {}
+    for module, _ in tests:
+        counts[module.__name__] = counts.get(module.__name__, 0) + getattr(module, "WEIGHT", 1)
+    return sorted(counts, key=lambda name: -counts[name])
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("-k", metavar="PATTERN", action="append", help="only tests whose name matches")
+    p.add_argument("--module", metavar="NAME", help="only this module's")
+    p.add_argument("--jobs", type=int, default=1, metavar="N", help="so many modules at a time (default 1)")
+    p.add_argument("--no-c", action="store_true",
+                   help="without the tests that are written in C (./runtests has them in its stage modules)")
     p.add_argument("--list", action="store_true", help="name the tests and end")
     p.add_argument("--keep", action="store_true", help="leave the files of failed tests")
     p.add_argument("--build", metavar="DIR", help="where the binaries are (default: the source tree)")
@@ -173,7 +242,8 @@ def main():
     args = p.parse_args()
     if args.build:
         harness.BUILD = os.path.abspath(args.build)
-    tests, programs = discover(args.k), c_programs(args.k)
+    tests = [(m, f) for m, f in discover(args.k) if args.module in (None, m.__name__)]
+    programs = [] if args.no_c or args.module else c_programs(args.k)
     if args.list:
         for name, wanted, _ in programs:
             for test in wanted:
@@ -183,9 +253,11 @@ def main():
         return 0
     if not tests and not programs:
         print("0 passed, 0 failed: no test has such a name")
-        return 2
-    signal.signal(signal.SIGALRM, on_alarm)
+        return 0 if args.no_c else 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if args.jobs > 1 and not programs:
+        return Lanes(args.jobs, args).run(by_length(tests))
+    signal.signal(signal.SIGALRM, on_alarm)
     root = tempfile.mkdtemp(prefix="ogel-")
     os.chmod(root, 0o755)
     runner = Runner(root, args.keep)
