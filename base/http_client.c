@@ -24,6 +24,9 @@ enum {
     IDLE_AGE_MAX_S =
         45, /* reuse of a kept connection; below the 60 s after which our server closes it */
     CONNECTIONS_KEPT_MAX = 4096,
+    /* libcurl allocates it for each call. So small it comes from malloc()'s cache; what is larger makes malloc() tidy
+     * up all that is free. */
+    BUFFER_SIZE = 1024,
     SPARES_MAX = 32,
     RESOLVE_POLL_MS = 20
 };
@@ -163,25 +166,19 @@ static void set_method(CURL *easy, const struct http_call_spec *spec)
         curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method);
 }
 
-static void set_options(struct http_call *call, const struct http_call_spec *spec)
+/* With what is the same in all calls, so that a handle that is used again has it already. */
+static CURL *easy_new(void)
 {
-    CURL *easy = call->easy;
-    long timeout_ms = spec->timeout_ms > 0 ? spec->timeout_ms : TIMEOUT_DEFAULT_MS;
-    long connect_ms = spec->connect_timeout_ms > 0 ? spec->connect_timeout_ms
-                                                   : CONNECT_TIMEOUT_DEFAULT_MS;
+    CURL *easy = curl_easy_init();
 
-    curl_easy_setopt(easy, CURLOPT_URL, spec->url);
-    curl_easy_setopt(easy, CURLOPT_PRIVATE, call);
-    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call->curl_error);
+    OGEL_CHECK(easy != NULL);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)BUFFER_SIZE);
     curl_easy_setopt(easy, CURLOPT_PROXY, "");
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http");
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "ogel");
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, timeout_ms);
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
-                     connect_ms < timeout_ms ? connect_ms : timeout_ms);
     curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, (long)KEEPALIVE_IDLE_S);
@@ -192,12 +189,40 @@ static void set_options(struct http_call *call, const struct http_call_spec *spe
      * all of it, unless nothing in it ever grows old. */
     curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, -1L);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_data);
+    return easy;
+}
+
+/* Takes back what a call has set: nothing of it may be in the next one. */
+static void easy_forget(CURL *easy)
+{
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, NULL);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, NULL);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, NULL);
+    curl_easy_setopt(easy, CURLOPT_CONNECT_TO, NULL);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, NULL);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)-1);
+    curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, NULL);
+    curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L); /* and neither HEAD nor POST */
+}
+
+static void set_options(struct http_call *call, const struct http_call_spec *spec)
+{
+    CURL *easy = call->easy;
+    long timeout_ms = spec->timeout_ms > 0 ? spec->timeout_ms : TIMEOUT_DEFAULT_MS;
+    long connect_ms = spec->connect_timeout_ms > 0 ? spec->connect_timeout_ms
+                                                   : CONNECT_TIMEOUT_DEFAULT_MS;
+
+    curl_easy_setopt(easy, CURLOPT_URL, spec->url);
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, call);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call->curl_error);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+                     connect_ms < timeout_ms ? connect_ms : timeout_ms);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call->headers);
-    if (spec->no_reuse) {
-        curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
-        curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
-    }
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, spec->no_reuse ? 1L : 0L);
+    curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, spec->no_reuse ? 1L : 0L);
 }
 
 static void fail(struct http_call *call, enum http_call_status how, const char *why)
@@ -206,12 +231,33 @@ static void fail(struct http_call *call, enum http_call_status how, const char *
     snprintf(call->why, sizeof(call->why), "%s", why);
 }
 
+/* The most frequent kind, told without taking the URL apart: "http://10.0.0.1:8008/…". */
+static bool has_plain_literal(const char *url)
+{
+    static const char scheme[] = "http://";
+    char host[sizeof "255.255.255.255"];
+    const char *begin = url + sizeof(scheme) - 1;
+    size_t length;
+
+    if (strncmp(url, scheme, sizeof(scheme) - 1) != 0)
+        return false;
+    length = strspn(begin, "0123456789.");
+    if (length >= sizeof(host) || (begin[length] != ':' && begin[length] != '/'))
+        return false;
+    memcpy(host, begin, length);
+    host[length] = '\0';
+    return resolve_is_literal(host);
+}
+
 /* Finds the host in the URL; call->host stays NULL for a literal. */
 static void read_host(struct http_call *call, const char *url)
 {
-    CURLU *parsed = curl_url();
+    CURLU *parsed;
     char *host = NULL;
 
+    if (has_plain_literal(url))
+        return;
+    parsed = curl_url();
     OGEL_CHECK(parsed != NULL);
     if (curl_url_set(parsed, CURLUPART_URL, url, 0) != CURLUE_OK ||
         curl_url_get(parsed, CURLUPART_HOST, &host, 0) != CURLUE_OK)
@@ -238,7 +284,6 @@ static struct http_call *call_new(CURL *easy, const struct http_call_spec *spec)
     int connect_ms = spec->connect_timeout_ms > 0 ? spec->connect_timeout_ms
                                                   : CONNECT_TIMEOUT_DEFAULT_MS;
 
-    OGEL_CHECK(easy != NULL);
     call->easy = easy;
     call->started_us = clock_mono_us();
     call->give_up_ms = call->started_us / 1000 + connect_ms;
@@ -357,7 +402,7 @@ static void give_back(struct http_client *client, CURL *easy)
         curl_easy_cleanup(easy);
         return;
     }
-    curl_easy_reset(easy);
+    easy_forget(easy);
     client->spares[client->n_spares++] = easy;
 }
 
@@ -567,7 +612,7 @@ void http_client_free(struct http_client *client)
 struct http_call *http_call(struct http_client *client, const struct http_call_spec *spec,
                             http_call_fn *fn, void *arg)
 {
-    CURL *easy = client->n_spares > 0 ? client->spares[--client->n_spares] : curl_easy_init();
+    CURL *easy = client->n_spares > 0 ? client->spares[--client->n_spares] : easy_new();
     struct http_call *call = call_new(easy, spec);
 
     call->client = client;
@@ -596,7 +641,7 @@ void http_call_cancel(struct http_call *call)
 void http_call_blocking(struct resolver *resolver, const struct http_call_spec *spec,
                         struct http_result *result)
 {
-    CURL *easy = curl_easy_init();
+    CURL *easy = easy_new();
     struct http_call *call = call_new(easy, spec);
     char address[RESOLVE_ADDRESS_SIZE], why[sizeof(call->why)];
     CURLcode code = CURLE_OK;
