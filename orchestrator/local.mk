@@ -40,3 +40,7 @@ bin_PROGRAMS += ogel-orchestrator
 ogel_orchestrator_SOURCES = orchestrator/main.c
 ogel_orchestrator_LDADD = libogorchestrator.a libogdecide.a libogsnapshots.a libogproto.a libogbase.a \
 	$(BASE_LIBS)
+
+unit_tests += tests/unit/test_snapshot_due tests/unit/test_snapshot_tasks
+tests_unit_test_snapshot_due_LDADD = libogorchestrator.a libogsnapshots.a $(LDADD)
+tests_unit_test_snapshot_tasks_LDADD = libogorchestrator.a libogsnapshots.a $(LDADD)
