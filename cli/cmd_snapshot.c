@@ -11,6 +11,7 @@
 #include "cli/operation.h"
 #include "cli/options.h"
 #include "cli/report.h"
+#include "cli/snapshot_orders.h"
 #include "cli/table.h"
 #include "snapshots/backup.h"
 #include "snapshots/catalog.h"
@@ -50,6 +51,13 @@ static const struct arg_row options[] = {
      "How many threads compress (create; default: one for each processor) or fetch (restore, "
      "verify; default 4).",
      NULL, false},
+    {"node", 0, "NODE",
+     "Through an orchestrator: the node that does it, instead of the follower with the least lag.",
+     "@node", false},
+    {"wait", 0, NULL, "Through an orchestrator: wait until it is done (the default).", NULL, false},
+    {"no-wait", 0, NULL, "Through an orchestrator: come back as soon as it has begun.", NULL,
+     false},
+    {"refresh", 0, NULL, "list through an orchestrator: have the store read again.", NULL, false},
     {"progress-fd", 0, "NUMBER",
      "Tell how it goes as JSON lines on this open file descriptor instead of on the terminal, and "
      "what came of it in the last one; for programs.",
@@ -470,6 +478,8 @@ static enum ctl_exit run(struct ctl *ctl, const struct args *args, struct err *e
     struct report report;
     enum ctl_exit rc;
 
+    if (snapshot_is_order(args))
+        return snapshot_order(ctl, args, err);
     if (options_load_local(ctl, args, err) < 0 || report_open(&report, args, err) < 0)
         return CTL_USAGE;
     ctl->report = &report;
@@ -481,13 +491,22 @@ static enum ctl_exit run(struct ctl *ctl, const struct args *args, struct err *e
 
 const struct ctl_command cmd_snapshot = {
     .name = "snapshot",
-    .arguments = "create|list|show ID|verify ID|restore ID",
+    .arguments = "create|list|show ID|verify ID|drill [ID]|gc|schedule [show|set TEXT|off]|restore "
+                 "ID",
     .summary = "take snapshots of a server, look at them, bring them back",
     .description =
         "A snapshot is a base backup with the WAL it needs, compressed and checksummed, in a "
         "directory or an S3 bucket. Each one is complete in itself to whoever restores it, but "
-        "stores only what the one before it, its parent, lacks. These commands need the store and "
-        "for create the server, and no orchestrator.\n\n"
+        "stores only what the one before it, its parent, lacks.\n\n"
+        "Where neither --store, $OGEL_STORE nor --conninfo is given, create, list, show, verify, "
+        "drill and gc go through an orchestrator, which has an agent of the cluster do it: the "
+        "cluster document says where the store is (ogelctl config set snapshots.store=URL) and an "
+        "agent's configuration how to be let in. One task at a time runs in a cluster; a failed "
+        "one "
+        "is tried once more on another node. schedule shows or sets when snapshots are taken by "
+        "themselves: 'every 15min', or five fields as in cron, in UTC. With a store given, the "
+        "command itself does it and needs no orchestrator, and for create --conninfo says which "
+        "server; restore is always done so.\n\n"
         "create takes one; it exists once it has been read back whole, and a failure leaves none. "
         "list and show tell what there is. verify reads all of one and checks every piece. restore "
         "writes a data directory that PostgreSQL starts from, as the user that runs it (that is "
@@ -495,9 +514,9 @@ const struct ctl_command cmd_snapshot = {
         "not finished does not start. A restored server starts on its own, not as a standby; keep "
         "it away from the cluster that it came from.",
     .options = options,
-    .words = "create list show verify restore",
+    .words = "create list show verify drill gc schedule restore",
     .operands_min = 1,
-    .operands_max = 2,
+    .operands_max = 3,
     .local = true,
     .run = run,
 };

@@ -22,6 +22,7 @@ libogcli_a_SOURCES = \
 	cli/operation.c cli/operation.h \
 	cli/options.c cli/options.h \
 	cli/report.c cli/report.h \
+	cli/snapshot_orders.c cli/snapshot_orders.h \
 	cli/sse.c cli/sse.h \
 	cli/table.c cli/table.h \
 	cli/usage.c cli/usage.h \
@@ -35,12 +36,15 @@ unit_tests += \
 	tests/unit/test_cli_args \
 	tests/unit/test_cli_commands \
 	tests/unit/test_cli_options \
+	tests/unit/test_cli_orders \
 	tests/unit/test_cli_snapshot \
 	tests/unit/test_cli_text
 tests_unit_test_cli_args_LDADD = libogcli.a libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_cli_commands_SOURCES = tests/unit/test_cli_commands.c tests/unit/cli_fixture.h
 tests_unit_test_cli_commands_LDADD = libogcli.a libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_cli_options_LDADD = libogcli.a libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_cli_orders_SOURCES = tests/unit/test_cli_orders.c tests/unit/cli_fixture.h
+tests_unit_test_cli_orders_LDADD = libogcli.a libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_cli_snapshot_SOURCES = tests/unit/test_cli_snapshot.c tests/unit/snapshot_fixture.h
 tests_unit_test_cli_snapshot_LDADD = libogcli.a libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_cli_text_LDADD = libogcli.a libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)

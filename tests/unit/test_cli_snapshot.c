@@ -83,7 +83,7 @@ static void test_snapshot__wrong_command_line__is_told_as_such(void **state)
     RUN("restore", FIXTURE_ID, "--target", "/x", "--tablespace-mapping", "/only");
     assert_int_equal(ran.rc, CTL_USAGE);
     unsetenv("OGEL_STORE");
-    RUN("list");
+    RUN("restore", FIXTURE_ID, "--target", "/x");
     assert_int_equal(ran.rc, CTL_USAGE);
     assert_non_null(strstr(ran.err.text, "OGEL_STORE"));
 }
