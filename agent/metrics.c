@@ -3,6 +3,7 @@
 
 #include "agent/api_internal.h"
 #include "agent/health.h"
+#include "agent/lane.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/prom.h"
@@ -114,6 +115,40 @@ static void put_peers(FILE *out, struct agent *agent)
           agent->report.leading ? (double)(clock_boot_ms() - agent->in.confirmed_ms) / 1e3 : 0);
 }
 
+static void put_snapshots(FILE *out, const struct agent *agent)
+{
+    const struct task *task = lane_task(agent);
+    bool runs = task->state == TASK_RUNNING;
+
+    prom_family(out, "ogel_snapshot_task_running", "gauge",
+                "1 while this node works on a snapshot task of that kind.");
+    for (int kind = 0; kind < TASK_KINDS; kind++)
+        prom_sample(out, "ogel_snapshot_task_running", PROM_LABELS("kind", task_kind_names[kind]),
+                    runs && (int)task->request.kind == kind);
+    gauge(out, "ogel_snapshot_task_done_bytes",
+          "How much of the database the running task has worked through; 0 without one.",
+          runs ? (double)task->done_bytes : 0);
+    gauge(out, "ogel_snapshot_task_size_bytes",
+          "How much the running task has to work through, as far as it is known.",
+          runs ? (double)task->total_bytes : 0);
+    gauge(out, "ogel_snapshot_task_stored_bytes",
+          "What the running task has put into the store, or taken out of it.",
+          runs ? (double)task->stored_bytes : 0);
+    prom_family(out, "ogel_snapshot_last_success_timestamp_seconds", "gauge",
+                "When a task of that kind ended well here last, since the agent started.");
+    for (int kind = 0; kind < TASK_KINDS; kind++)
+        if (lane_last_success_ms(agent, (enum task_kind)kind) != 0)
+            prom_sample(out, "ogel_snapshot_last_success_timestamp_seconds",
+                        PROM_LABELS("kind", task_kind_names[kind]),
+                        (double)(lane_last_success_ms(agent, (enum task_kind)kind) / 1000));
+    prom_family(out, "ogel_snapshot_failures_total", "counter",
+                "Tasks of that kind that failed here or were cancelled.");
+    for (int kind = 0; kind < TASK_KINDS; kind++)
+        prom_sample(out, "ogel_snapshot_failures_total",
+                    PROM_LABELS("kind", task_kind_names[kind]),
+                    (double)lane_failures(agent, (enum task_kind)kind));
+}
+
 static void put_api(FILE *out, const struct agent *agent)
 {
     const struct api *api = agent->api;
@@ -155,6 +190,7 @@ char *metrics_text(struct agent *agent)
     put_node(out, agent);
     put_replication(out, agent);
     put_peers(out, agent);
+    put_snapshots(out, agent);
     put_api(out, agent);
     prom_family(out, "ogel_events_total", "counter", "Entries ever written to the event log.");
     prom_sample(out, "ogel_events_total", NULL, (double)events_last(agent->events));

@@ -22,7 +22,7 @@ fuzzers += tests/fuzz/fuzz_agent_api tests/fuzz/fuzz_durable tests/fuzz/fuzz_eve
 	tests/fuzz/fuzz_history tests/fuzz/fuzz_options tests/fuzz/fuzz_orchestrator_api \
 	tests/fuzz/fuzz_postgres_text tests/fuzz/fuzz_sse
 tests_fuzz_fuzz_agent_api_SOURCES = tests/fuzz/fuzz_agent_api.c $(faulty_disk) $(tests_fuzz_network)
-tests_fuzz_fuzz_agent_api_LDADD = libogagent.a $(LDADD)
+tests_fuzz_fuzz_agent_api_LDADD = libogagent.a libogsnapshots.a $(LDADD)
 tests_fuzz_fuzz_durable_SOURCES = tests/fuzz/fuzz_durable.c $(faulty_disk)
 tests_fuzz_fuzz_durable_LDADD = libogagent.a $(LDADD)
 tests_fuzz_fuzz_events_SOURCES = tests/fuzz/fuzz_events.c $(faulty_disk)
