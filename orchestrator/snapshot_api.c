@@ -75,8 +75,8 @@ static void task_woken(struct http_request *request, enum http_wake why, void *a
     free(wait);
 }
 
-static void begin(struct http_request *request, struct snapshots *s,
-                  const struct snapshot_wish *wish, bool wait_for_end)
+static void begin(struct http_request *request, struct snapshots *s, struct snapshot_wish *wish,
+                  bool wait_for_end)
 {
     struct task_wait *wait = xcalloc(1, sizeof *wait);
     struct err err = {0};
@@ -91,6 +91,7 @@ static void begin(struct http_request *request, struct snapshots *s,
                                     : json_object());
     wait->request = request;
     wait->snapshots = s;
+    snprintf(wish->who, sizeof wish->who, "%.*s", SNAPSHOT_WHO_SIZE - 1, who);
     status = snapshot_run_begin(s, wish, wait_for_end, task_done, wait, &wait->call, &err);
     if (status) {
         respond_task(request, status, snapshot_run_active(s) ? snapshot_run_json(s) : json_null(),

@@ -222,7 +222,9 @@ static void failed(struct snapshots *s, int status, const char *code, const char
     int64_t now_ms = clock_mono_ms();
 
     snprintf(run->failure, sizeof run->failure, "%s", text);
-    if (run->second || run->wish.node != NODE_NONE || is_hopeless(run, code)) {
+    /* of a verify that was found running it is not known what it verifies */
+    if (run->second || run->wish.node != NODE_NONE || is_hopeless(run, code) ||
+        (run->wish.kind == SNAPSHOT_VERIFY && !run->wish.snapshot[0])) {
         failed_for_good(s, status);
         return;
     }
@@ -262,6 +264,7 @@ static json_t *options_of(const struct snapshots *s, const struct snapshot_wish 
 
 static void refused(struct snapshots *s, int status, const json_t *json, const char *detail)
 {
+    const json_t *task = json_object_get(json, "task"); /* whole, or its id alone */
     struct snapshot_run *run = &s->run;
     int64_t now_ms = clock_mono_ms();
 
@@ -287,7 +290,7 @@ static void refused(struct snapshots *s, int status, const json_t *json, const c
             s->refused_since_ms = wall_ms;
     }
     clear(s);
-    answer(s, status, json_object_get(json, "task"), detail);
+    answer(s, status, json_is_object(task) ? task : NULL, detail);
 }
 
 static void begun(struct snapshots *s, const json_t *task)
@@ -300,7 +303,7 @@ static void begun(struct snapshots *s, const json_t *task)
     run->certain = true;
     run->lost_since_ms = 0;
     s->refused_since_ms = 0;
-    s->watches[run->slot].since = 0;
+    s->watches[run->slot].run[0] = '\0';
     snapshots_event(s, "A1", run->slot, "a %s begins%s", snapshot_kind_names[run->wish.kind],
                     run->second ? ", the second try" : "");
     answer(s, 202, run->task, "");
@@ -311,20 +314,21 @@ static void took(struct snapshots *s, const struct http_result *result)
 {
     struct err err = {0};
     json_t *json = NULL;
-    const char *detail;
+    const char *detail, *reason;
     char text[SNAPSHOT_TEXT_SIZE];
 
     if (json_parse_bounded(result->body, result->body_size, ANSWER_DEPTH, &json, &err))
         json = json_object();
     detail = text_of(json, "detail");
+    reason = text_of(json, "reason");
     snprintf(text, sizeof text, "the agent of %s: %.400s", s->cluster->nodes[s->run.slot].id,
              *detail ? detail : "it gave no reason");
     if (result->status >= 200 && result->status < 300 &&
         json_is_object(json_object_get(json, "task")))
         begun(s, json_object_get(json, "task"));
-    else if (result->status == 409 || result->status == 403)
+    else if (result->status == 409 || (result->status == 403 && strcmp(reason, "held") == 0))
         refused(s, 409, json, text);
-    else if (result->status == 503)
+    else if (result->status == 503 || (result->status == 403 && *reason))
         refused(s, 503, json, text);
     else
         failed(s, 502, result->status < 500 ? "invalid" : "unavailable", text);
@@ -351,7 +355,7 @@ static void posted(const struct http_result *result, void *arg)
         /* it may have begun: what the agent says of its task tells */
         run->state = RUN_GOING;
         run->lost_since_ms = 0;
-        s->watches[run->slot].since = 0;
+        s->watches[run->slot].run[0] = '\0';
         snapshots_ask(s, run->slot);
     }
 }
@@ -376,6 +380,8 @@ static void send_task(struct snapshots *s)
                      options_of(s, &run->wish));
     if (run->wish.snapshot[0])
         json_object_set_new(json, "snapshot", json_string(run->wish.snapshot));
+    if (run->wish.who[0])
+        json_object_set_new(json, "who", json_string(run->wish.who));
     body = json_dump_line(json);
     json_decref(json);
     node_url(&s->cluster->nodes[run->slot], "/v1/task", url, sizeof url);

@@ -28,6 +28,8 @@ enum {
     URL_SIZE = 512,
 };
 
+#define SCHEDULE_WHO "the schedule"
+
 /* --- small things ------------------------------------------------------------------------------
  */
 
@@ -249,6 +251,8 @@ static void take_task(struct snapshot_watch *watch, const char *body, size_t siz
         json_field_int(json, "sequence", JSON_OPTIONAL, 0, INT64_MAX, &sequence, &err) == 0 &&
         json_field_object(json, "task", JSON_REQUIRED, &task, &err) == 0) {
         watch->since = (uint64_t)sequence;
+        snprintf(watch->run, sizeof watch->run, "%.*s", TASK_ID_SIZE - 1,
+                 text_of(json, "run") ? text_of(json, "run") : "");
         json_decref(watch->task);
         watch->task = json_deep_copy(task);
         note_task(s, watch->task);
@@ -267,7 +271,7 @@ static void task_answered(const struct http_result *result, void *arg)
     watch->call = NULL;
     watch->answered = true;
     if (!heard)
-        watch->since = 0; /* a new process counts anew */
+        watch->run[0] = '\0';
     if (followed(s, watch->slot) && heard)
         s->run.lost_since_ms = 0;
     else if (followed(s, watch->slot) && !s->run.lost_since_ms)
@@ -280,14 +284,15 @@ static void task_answered(const struct http_result *result, void *arg)
 void snapshots_ask(struct snapshots *s, int32_t slot)
 {
     struct snapshot_watch *watch = &s->watches[slot];
-    int wait_ms = followed(s, slot) && s->run.certain && watch->since ? FOLLOW_WAIT_MS : 0;
-    char path[96], url[URL_SIZE];
+    int wait_ms = followed(s, slot) && s->run.certain && watch->run[0] ? FOLLOW_WAIT_MS : 0;
+    char path[128] = "/v1/task", url[URL_SIZE];
 
     if (watch->call)
         return;
     watch->asked_ms = clock_mono_ms();
-    snprintf(path, sizeof path, "/v1/task?since=%llu&wait_ms=%d",
-             (unsigned long long)(wait_ms ? watch->since : 0), wait_ms);
+    if (wait_ms)
+        snprintf(path, sizeof path, "/v1/task?since=%llu&run=%s&wait_ms=%d",
+                 (unsigned long long)watch->since, watch->run, wait_ms);
     node_url(&s->cluster->nodes[slot], path, url, sizeof url);
     watch->call = http_call(s->cluster->client,
                             &(struct http_call_spec){
@@ -354,8 +359,11 @@ static void skipped(struct snapshots *s, enum snapshot_kind kind, enum skip_reas
 static void begin_scheduled(struct snapshots *s, enum snapshot_kind kind, int64_t slot_ms)
 {
     const json_t *newest = snapshot_index_newest(s);
-    struct snapshot_wish wish = {
-        .kind = kind, .node = s->settings.node, .scheduled = true, .slot_ms = slot_ms};
+    struct snapshot_wish wish = {.kind = kind,
+                                 .node = s->settings.node,
+                                 .scheduled = true,
+                                 .slot_ms = slot_ms,
+                                 .who = SCHEDULE_WHO};
     const char *id = text_of(newest, "id");
     struct err err = {0};
 
@@ -410,7 +418,8 @@ static void look(struct snapshots *s, enum snapshot_kind kind, int64_t now_ms)
 /* Retention and collection follow a snapshot of the schedule. */
 static void collect(struct snapshots *s)
 {
-    struct snapshot_wish wish = {.kind = SNAPSHOT_GC, .node = NODE_NONE, .scheduled = true};
+    struct snapshot_wish wish = {
+        .kind = SNAPSHOT_GC, .node = NODE_NONE, .scheduled = true, .who = SCHEDULE_WHO};
     struct err err = {0};
 
     if (!s->gc_ms || clock_mono_ms() < s->gc_ms || snapshot_run_active(s))

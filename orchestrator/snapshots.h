@@ -26,7 +26,7 @@
 struct document_call;
 struct http_result;
 
-enum { TASK_ID_SIZE = 17, SNAPSHOT_TEXT_SIZE = 512 };
+enum { TASK_ID_SIZE = 17, SNAPSHOT_TEXT_SIZE = 512, SNAPSHOT_WHO_SIZE = 64 };
 
 /* What the cluster document says; unparsed texts stay in the section. */
 struct snapshot_settings {
@@ -47,7 +47,8 @@ struct snapshot_watch {
     int32_t slot;
     struct http_call *call;
     int64_t asked_ms; /* 0: never */
-    uint64_t since;
+    uint64_t since;   /* of the process RUN; "": not known */
+    char run[TASK_ID_SIZE];
     bool answered; /* once, or failed to, since the settings were known */
     json_t *task;  /* the last it told; NULL: nothing yet */
 };
@@ -59,6 +60,7 @@ struct snapshot_wish {
     int64_t slot_ms;                 /* of the schedule; 0: none */
     char snapshot[SNAPSHOT_ID_SIZE]; /* "": none */
     json_t *options;                 /* borrowed; NULL: the document's */
+    char who[SNAPSHOT_WHO_SIZE];
 };
 
 enum run_state {

@@ -88,8 +88,9 @@ static void post_task(struct http_request *request, void *arg)
     if (fake->post_status != 202) {
         http_respond_problem_with(
             request, fake->post_status, NULL,
-            json_pack("{s:o}", "task",
-                      fake->post_task ? json_incref(fake->post_task) : json_null()),
+            json_pack("{s:o,s:s}", "task",
+                      fake->post_task ? json_incref(fake->post_task) : json_null(), "reason",
+                      "held"),
             "one task at a time");
         return;
     }
