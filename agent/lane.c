@@ -20,9 +20,9 @@
 enum {
     TICK_MS = 1000,
     RENEW_MS = 5000,
-    ASK_MS = 3000,  /* a question to the leader's agent */
-    KILL_MS = 5000, /* from SIGTERM to SIGKILL */
-    NEWS_MS = 1000, /* between two of progress alone */
+    ASK_MS = 3000,    /* a question to the leader's agent */
+    KILL_MS = 5000,   /* from SIGTERM to SIGKILL */
+    NEWS_MS = 1000,   /* between two of progress alone */
     READ_MAX = 16384, /* of the child's pipe in one go: then the loop has its turn */
     PIPE_READS = 65536 / READ_MAX + 1, /* a pipe holds no more */
     ANSWER_DEPTH = 8,
@@ -511,7 +511,8 @@ void lane_begin(struct agent *agent, const struct task_request *request, lane_an
     } else if (lane->fn || agent->quitting) {
         answer.verdict = LANE_LATER;
         err_set(&answer.err, ERR_UNAVAILABLE, "%s",
-                lane->fn ? "another task is being begun: ask again" : "this agent is being stopped");
+                lane->fn ? "another task is being begun: ask again"
+                         : "this agent is being stopped");
     } else {
         lane->wanted = *request;
         lane->fn = fn;

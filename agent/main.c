@@ -62,7 +62,8 @@ static const char description[] =
     "upgraded "
     "under a live database. SIGINT stops PostgreSQL (a fast shutdown, after stop_timeout a kill) "
     "and then "
-    "the agent. SIGHUP reads log_level, snapshots, tokens and passwords again; the leader's agent gives "
+    "the agent. SIGHUP reads log_level, snapshots, tokens and passwords again; the leader's agent "
+    "gives "
     "changed "
     "passwords to PostgreSQL.";
 
@@ -167,8 +168,7 @@ static void quit_when_idle(void *arg)
             agent_stop_postgres(&agent);
         return;
     }
-    if (late ||
-        (worker_idle(agent.steps) && worker_idle(agent.background) && lane_idle(&agent)))
+    if (late || (worker_idle(agent.steps) && worker_idle(agent.background) && lane_idle(&agent)))
         loop_stop(agent.loop);
 }
 

@@ -1,5 +1,6 @@
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "agent/api_internal.h"
 #include "agent/health.h"
@@ -144,9 +145,28 @@ static void put_snapshots(FILE *out, const struct agent *agent)
     prom_family(out, "ogel_snapshot_failures_total", "counter",
                 "Tasks of that kind that failed here or were cancelled.");
     for (int kind = 0; kind < TASK_KINDS; kind++)
-        prom_sample(out, "ogel_snapshot_failures_total",
-                    PROM_LABELS("kind", task_kind_names[kind]),
+        prom_sample(out, "ogel_snapshot_failures_total", PROM_LABELS("kind", task_kind_names[kind]),
                     (double)lane_failures(agent, (enum task_kind)kind));
+}
+
+static const char *route_pattern(const struct api *api, size_t row)
+{
+    return row < api->route_count ? api->routes[row].pattern : "none";
+}
+
+/* Of all methods of a path together, at the first of them: a sample must not stand there twice. */
+static uint64_t requests_of(const struct api *api, size_t row, int status)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0; i <= ROUTES_MAX; i++) {
+        if (strcmp(route_pattern(api, i), route_pattern(api, row)) != 0)
+            continue;
+        if (i < row)
+            return 0;
+        count += api->requests[i][status];
+    }
+    return count;
 }
 
 static void put_api(FILE *out, const struct agent *agent)
@@ -163,14 +183,14 @@ static void put_api(FILE *out, const struct agent *agent)
                 "Answered requests by route and class of status.");
     for (size_t row = 0; row <= ROUTES_MAX; row++)
         for (int status = 1; status < STATUS_CLASSES; status++) {
-            if (api->requests[row][status] == 0)
+            const char *pattern = route_pattern(api, row);
+            uint64_t count = requests_of(api, row, status);
+
+            if (count == 0)
                 continue;
             class[0] = (char)('0' + status);
             prom_sample(out, "ogel_http_requests_total",
-                        PROM_LABELS("route",
-                                    row < api->route_count ? api->routes[row].pattern : "none",
-                                    "code", class),
-                        (double)api->requests[row][status]);
+                        PROM_LABELS("route", pattern, "code", class), (double)count);
         }
     prom_family(out, "ogel_http_request_duration_seconds", "histogram",
                 "From a complete request to its answer, without those that wait for news.");

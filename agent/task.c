@@ -52,9 +52,10 @@ static int snapshot_field(const json_t *body, const char *name, char id[SNAPSHOT
         return -1;
     if (id[0] == '\0' || snapshot_id_valid(id) || (or_none && strcmp(id, "none") == 0))
         return 0;
-    return err_set(err, ERR_INVALID,
-                   "field \"%s\": \"%s\" is no snapshot's id (allowed: 20260203T040506Z-1a2b3c4d%s)",
-                   name, id, or_none ? ", none" : "");
+    return err_set(
+        err, ERR_INVALID,
+        "field \"%s\": \"%s\" is no snapshot's id (allowed: 20260203T040506Z-1a2b3c4d%s)", name, id,
+        or_none ? ", none" : "");
 }
 
 static int rate_field(const json_t *options, char *rate, size_t size, struct err *err)
@@ -120,8 +121,7 @@ static int check_snapshot(const struct task_request *request, struct err *err)
 
 int task_request_parse(const json_t *body, struct task_request *request, struct err *err)
 {
-    static const char *const names[] = {"id",    "kind",    "snapshot", "store",
-                                        "who", "options", NULL};
+    static const char *const names[] = {"id", "kind", "snapshot", "store", "who", "options", NULL};
     int kind = 0;
 
     *request = (struct task_request){.who = "unknown"};

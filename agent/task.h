@@ -38,8 +38,8 @@ struct task_request {
     char snapshot[SNAPSHOT_ID_SIZE]; /* "": none named */
     char store[TASK_STORE_SIZE];     /* URL, without credentials */
     char who[TASK_WHO_SIZE];
-    int64_t level;      /* 0: the default */
-    char max_rate[32];  /* "": none */
+    int64_t level;     /* 0: the default */
+    char max_rate[32]; /* "": none */
     char parent[SNAPSHOT_ID_SIZE];
     int64_t keep[TASK_KEEPS]; /* -1: not said */
 };
@@ -58,11 +58,11 @@ struct task {
     enum task_state state;
     char phase[TASK_PHASE_SIZE];
     uint64_t done_bytes, total_bytes, stored_bytes;
-    int64_t begun_ms, ended_ms;        /* UTC, for people */
-    int64_t phase_ms;                  /* since when it is in this phase, by the clock of task_take() */
-    uint64_t phase_bytes;              /* done_bytes then */
-    int64_t moved_ms;                  /* when it last said something new */
-    char error_code[24];               /* "": none */
+    int64_t begun_ms, ended_ms; /* UTC, for people */
+    int64_t phase_ms;           /* since when it is in this phase, by the clock of task_take() */
+    uint64_t phase_bytes;       /* done_bytes then */
+    int64_t moved_ms;           /* when it last said something new */
+    char error_code[24];        /* "": none */
     char error_text[TASK_TEXT_SIZE];
     json_t *result; /* NULL: none */
 };

@@ -218,8 +218,7 @@ static int spawn(const struct command *command, struct task_child *child, struct
         return err_set_errno(err, errno, "cannot fork for %s", command->argv[0]);
     }
     fcntl(pipes[0], F_SETFL, O_NONBLOCK);
-    *child = (struct task_child){
-        .pid = pid, .pidfd = pidfd_open(pid, 0), .output = pipes[0]};
+    *child = (struct task_child){.pid = pid, .pidfd = pidfd_open(pid, 0), .output = pipes[0]};
     if (child->pidfd >= 0)
         return 0;
     err_set_errno(err, errno, "cannot watch %s", command->argv[0]);

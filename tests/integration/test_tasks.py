@@ -144,6 +144,11 @@ def test_task__create_at_a_follower__is_followed_to_a_snapshot_that_verifies(c):
         metrics = follower.api.get("/metrics").body.decode()
         assert 'ogel_snapshot_task_running{kind="create"} 0' in metrics
         assert 'ogel_snapshot_last_success_timestamp_seconds{kind="verify"} ' in metrics, metrics
+        # A path that was asked for by several methods is one sample.
+        checked = subprocess.run(["promtool", "check", "metrics"], input=metrics, text=True, capture_output=True)
+        assert checked.returncode == 0, checked
+        routes = [line.split("}")[0] for line in metrics.splitlines() if line.startswith("ogel_http_requests_total{")]
+        assert len(routes) == len(set(routes)), routes
         assert not children(follower)
     c.healthy()
 
@@ -174,7 +179,7 @@ def test_task__second_one__waits_for_the_permit_of_the_first(c):
 def test_task__leader_dies__is_permitted_by_the_next_one(c):
     old, (busy, other) = c.leader(), c.followers()
     with store() as where:
-        id = begin(busy, where, max_rate="512kB")
+        id = begin(busy, where, **SLOW)
         copying(busy, id)
         # Not to the busy node, whose backup a promotion ends.
         c.switchover(other)
@@ -182,13 +187,14 @@ def test_task__leader_dies__is_permitted_by_the_next_one(c):
         old.kill()
         try:
             # 30 s without a renewal would have ended it.
-            wait(lambda: post(old if old.process.running() else other, where).json.get("task") == id, 20,
-                 "the new leader has renewed the permit")
+            wait(lambda: post(other, where).json.get("task") == id, 20, "the new leader has renewed the permit")
             reply = other.api.post("/v1/permit", {"task": new_id(), "node": "n1", "generation": c.generation(),
                                                   "state": "running"})
             assert reply.status == 409 and reply.json["task"] == id, reply
             assert task(busy)["state"] == "running"
-            assert ended(busy, id, 90)["state"] == "done"
+            done = ended(busy, id, 90)
+            assert done["state"] == "done", done
+            assert done["ended_ms"] - done["begun_ms"] > 40000, "it was over before its first permit"
         finally:
             old.process.start()
         c.wait_healthy(45)
@@ -282,7 +288,7 @@ def test_task__postmaster_killed_in_the_middle__fails_and_says_so(c):
         follower.kill_postmaster()
         failed = ended(follower, id, 20)
         assert failed["state"] == "failed" and failed["error"]["code"] == "unavailable", failed
-        assert "base backup ended early" in failed["error"]["text"], failed
+        assert "the server is lost" in failed["error"]["text"] or "ended early" in failed["error"]["text"], failed
         assert snapshots_in(where) == []
     c.wait_healthy()
 

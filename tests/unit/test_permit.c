@@ -110,11 +110,10 @@ static void test_permit__other_generation_or_no_leader__is_refused_and_changes_n
     assert_int_equal(ask(&permit, first, 1, PERMIT_NEW, OLD), PERMIT_GIVEN);
     before = permit;
     for (uint32_t generation = GENERATION - 1; generation <= GENERATION + 1; generation += 2)
-        assert_int_equal(
-            permit_ask(&permit,
-                       &(struct permit_request){first, 1, generation, PERMIT_RUNNING}, &leader,
-                       OLD + 1),
-            PERMIT_GENERATION);
+        assert_int_equal(permit_ask(&permit,
+                                    &(struct permit_request){first, 1, generation, PERMIT_RUNNING},
+                                    &leader, OLD + 1),
+                         PERMIT_GENERATION);
     assert_int_equal(permit_ask(&permit,
                                 &(struct permit_request){first, 1, GENERATION, PERMIT_RUNNING},
                                 &follower, OLD + 1),
@@ -125,7 +124,12 @@ static void test_permit__other_generation_or_no_leader__is_refused_and_changes_n
 static void test_permit__task_id__is_sixteen_lower_case_digits(void **state)
 {
     static const char *const wrong[] = {
-        "", "0", "00000000000000g1", "00000000000000A1", "0000000000000001 ", "000000000000000",
+        "",
+        "0",
+        "00000000000000g1",
+        "00000000000000A1",
+        "0000000000000001 ",
+        "000000000000000",
         "00000000000000001",
     };
 
