@@ -14,6 +14,7 @@ enum {
     SNAPSHOT_ID_SIZE = SNAPSHOT_ID_LEN + 1,
     SNAPSHOT_ID_SECOND_LEN = 16, /* of its begin that is the time */
     MAP_DIGEST_SIZE = 32,
+    PIN_NAME_SIZE = 64,
 };
 
 /* A new one: the time in UTC, so that ids sort by it, and chance, so that two never meet. */
