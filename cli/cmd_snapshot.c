@@ -349,13 +349,14 @@ static enum ctl_exit verify(struct ctl *ctl, const struct args *args, struct sto
                             const char *id, struct err *err)
 {
     struct bar bar = {.percent = -1};
+    struct restore_options reading = {.progress = bar_show, .progress_arg = &bar};
     struct manifest manifest;
-    int jobs, rc;
+    int rc;
 
-    if (take_number(args, "jobs", FETCH_JOBS_MAX, &jobs, err) < 0)
+    if (take_number(args, "jobs", FETCH_JOBS_MAX, &reading.jobs, err) < 0)
         return CTL_USAGE;
     progress_begin(&bar.progress, ctl);
-    rc = restore_verify(store, id, jobs, bar_show, &bar, &manifest, err);
+    rc = restore_verify(store, id, &reading, &manifest, err);
     progress_end(&bar.progress);
     if (rc < 0)
         return exit_of(err);
