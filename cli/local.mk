@@ -13,7 +13,9 @@ libogcli_a_SOURCES = \
 	cli/cmd_maintenance.c \
 	cli/cmd_node.c \
 	cli/cmd_restart.c \
-	cli/cmd_snapshot.c \
+	cli/cmd_snapshot.c cli/snapshot_verbs.h \
+	cli/cmd_snapshot_drill.c \
+	cli/cmd_snapshot_keep.c \
 	cli/cmd_status.c \
 	cli/cmd_switchover.c \
 	cli/cmd_version.c \

@@ -284,6 +284,7 @@ static void list_row(struct table *table, const json_t *entry)
     table_cell(table, STYLE_PLAIN, "%s", view_text(entry, "stop_lsn"));
     table_cell(table, STYLE_GOOD, "%s", short_time(view_number(entry, "verified_ms", 0), time));
     table_cell(table, STYLE_GOOD, "%s", short_time(view_number(entry, "drilled_ms", 0), time));
+    table_cell(table, STYLE_PLAIN, "%s", view_flag(entry, "pinned") ? "pinned" : "");
     table_cell(table, STYLE_PLAIN, "%s", view_text(entry, "parent"));
     table_cell(table, STYLE_BAD, "%s", view_text(entry, "damage"));
 }
@@ -345,6 +346,9 @@ static void print_entry(const json_t *entry)
         printf("verified          %s\n", short_time(view_number(entry, "verified_ms", 0), time));
     if (view_number(entry, "drilled_ms", 0) > 0)
         printf("drilled           %s\n", short_time(view_number(entry, "drilled_ms", 0), time));
+    if (view_flag(entry, "pinned"))
+        printf("pinned            %s\n",
+               view_text(entry, "pin_note")[0] != '\0' ? view_text(entry, "pin_note") : "yes");
 }
 
 static enum ctl_exit show(struct ctl *ctl, const char *id, struct err *err)
@@ -501,6 +505,38 @@ static enum ctl_exit find_newest(struct ctl *ctl, char id[SNAPSHOT_ID_SIZE], str
     return rc;
 }
 
+/* What only this command itself can do: silently left out, gc --dry-run would delete. */
+static int refuse_direct_options(const struct args *args, struct err *err)
+{
+    static const char *const direct[] = {"dry-run",
+                                         "keep-daily",
+                                         "keep-weekly",
+                                         "keep-monthly",
+                                         "keep-least",
+                                         "grace",
+                                         "scratch",
+                                         "bindir",
+                                         "user",
+                                         "renew",
+                                         "spread-checkpoint",
+                                         "jobs",
+                                         "target",
+                                         "note",
+                                         "progress-fd",
+                                         "store-credentials",
+                                         "tablespace-mapping"};
+
+    for (size_t i = 0; i < OGEL_ARRAY_LEN(direct); i++) {
+        if (args_given(args, direct[i]))
+            return err_set(
+                err, ERR_INVALID,
+                "option \"--%s\" goes with --store, where this command does it itself; "
+                "the orchestrator was meant, as neither --store nor $OGEL_STORE is given",
+                direct[i]);
+    }
+    return 0;
+}
+
 enum ctl_exit snapshot_order(struct ctl *ctl, const struct args *args, struct err *err)
 {
     const char *verb = args->operands[0],
@@ -510,7 +546,7 @@ enum ctl_exit snapshot_order(struct ctl *ctl, const struct args *args, struct er
     enum ctl_exit rc;
     int at = verb_of(args);
 
-    if (options_load(ctl, args, err) < 0)
+    if (options_load(ctl, args, err) < 0 || refuse_direct_options(args, err) < 0)
         return CTL_USAGE;
     if (args->operand_count < verbs[at].least || args->operand_count > verbs[at].most ||
         (names_one && !snapshot_id_valid(given)) ||

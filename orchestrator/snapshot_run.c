@@ -12,6 +12,7 @@
 #include "base/rand.h"
 #include "orchestrator/shell.h"
 #include "orchestrator/snapshots.h"
+#include "snapshots/keep.h"
 
 enum {
     ID_SECOND = 1,
@@ -241,22 +242,29 @@ static void failed(struct snapshots *s, int status, const char *code, const char
 /* --- beginning ---------------------------------------------------------------------------------
  */
 
+/* All numbers: what the document does not say is the default, not "keep everything". */
+static json_t *keep_of(const struct snapshots *s)
+{
+    json_t *keep = json_pack("{s:i,s:i,s:i,s:i}", "daily", KEEP_DAILY, "weekly", KEEP_WEEKLY,
+                             "monthly", KEEP_MONTHLY, "least", KEEP_LEAST);
+
+    json_object_update_existing(keep, json_object_get(s->settings.section, "keep"));
+    return keep;
+}
+
 static json_t *options_of(const struct snapshots *s, const struct snapshot_wish *wish)
 {
-    static const char *const of_create[] = {"level", "max_rate", NULL};
-    static const char *const of_gc[] = {"keep", NULL};
-    static const char *const none[] = {NULL};
-    const char *const *names = wish->kind == SNAPSHOT_CREATE ? of_create
-                               : wish->kind == SNAPSHOT_GC   ? of_gc
-                                                             : none;
+    static const char *const of_create[] = {"level", "max_rate"};
     json_t *options = json_object();
 
-    for (; *names; names++) {
-        json_t *value = json_object_get(s->settings.section, *names);
+    for (size_t i = 0; wish->kind == SNAPSHOT_CREATE && i < OGEL_ARRAY_LEN(of_create); i++) {
+        json_t *value = json_object_get(s->settings.section, of_create[i]);
 
         if (value)
-            json_object_set(options, *names, value);
+            json_object_set(options, of_create[i], value);
     }
+    if (wish->kind == SNAPSHOT_GC)
+        json_object_set_new(options, "keep", keep_of(s));
     if (wish->options)
         json_object_update(options, wish->options);
     return options;
@@ -478,6 +486,8 @@ static void adopt(struct snapshots *s, int32_t slot, const json_t *task)
         run->wish.kind++;
     if (run->wish.kind != SNAPSHOT_CREATE)
         snprintf(run->wish.snapshot, sizeof run->wish.snapshot, "%.*s", SNAPSHOT_ID_LEN, snapshot);
+    snprintf(run->wish.who, sizeof run->wish.who, "%.*s", SNAPSHOT_WHO_SIZE - 1,
+             text_of(task, "who"));
     snprintf(run->id, sizeof run->id, "%.*s", TASK_ID_SIZE - 1, id);
     run->state = RUN_GOING;
     run->slot = slot;
@@ -521,6 +531,29 @@ static void seen_own(struct snapshots *s, const json_t *task)
         ended(s);
 }
 
+/* Its agent tells of no task at all, or of another one: then ours has ended, and how shows only in
+ * what the store holds. */
+static void not_ours(struct snapshots *s, bool another)
+{
+    struct snapshot_run *run = &s->run;
+    const char *id = s->cluster->nodes[run->slot].id;
+    char text[SNAPSHOT_TEXT_SIZE];
+
+    if (run->certain && another) {
+        clear(s);
+        snapshot_index_refresh(s);
+        answer(s, 502, run->task,
+               "its agent has begun another task since: whether it was done shows in the list of "
+               "snapshots");
+        return;
+    }
+    snprintf(text, sizeof text,
+             run->certain ? "the agent of %s was restarted in the middle of it"
+                          : "the agent of %s did not answer in time, and has not begun it",
+             id);
+    failed(s, 502, "unavailable", text);
+}
+
 void snapshot_run_seen(struct snapshots *s, int32_t slot, const json_t *task)
 {
     struct snapshot_run *run = &s->run;
@@ -533,16 +566,8 @@ void snapshot_run_seen(struct snapshots *s, int32_t slot, const json_t *task)
         seen_own(s, task);
         return;
     }
-    if (run->state == RUN_GOING && slot == run->slot) {
-        char text[SNAPSHOT_TEXT_SIZE];
-
-        snprintf(text, sizeof text,
-                 run->certain ? "the agent of %s was restarted in the middle of it"
-                              : "the agent of %s did not answer in time, and has not begun it",
-                 s->cluster->nodes[slot].id);
-        failed(s, 502, "unavailable", text);
-        return;
-    }
+    if (run->state == RUN_GOING && slot == run->slot)
+        not_ours(s, *id != '\0');
     if (running && is_known_kind(task) &&
         (run->state == RUN_NONE || (run->state == RUN_AGAIN && same_kind)))
         adopt(s, slot, task);

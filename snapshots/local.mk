@@ -5,11 +5,18 @@ libogsnapshots_a_SOURCES = \
 	snapshots/bytes.h \
 	snapshots/calendar.h \
 	snapshots/catalog.c snapshots/catalog.h \
+	snapshots/collect.c snapshots/collect.h \
+	snapshots/collect_notes.c snapshots/collect_notes.h \
+	snapshots/drill.c snapshots/drill.h \
+	snapshots/expire.c snapshots/expire.h \
 	snapshots/fetch.c snapshots/fetch.h \
 	snapshots/filetable.c snapshots/filetable.h \
+	snapshots/job.c snapshots/job.h \
 	snapshots/keep.c snapshots/keep.h \
+	snapshots/keyset.c snapshots/keyset.h \
 	snapshots/manifest.c snapshots/manifest.h \
 	snapshots/map.c snapshots/map.h \
+	snapshots/marks.c snapshots/marks.h \
 	snapshots/names.c snapshots/names.h \
 	snapshots/pack.c snapshots/pack.h \
 	snapshots/packset.c snapshots/packset.h \
@@ -17,6 +24,7 @@ libogsnapshots_a_SOURCES = \
 	snapshots/pipeline.c snapshots/pipeline.h \
 	snapshots/plan.c snapshots/plan.h \
 	snapshots/progress.h \
+	snapshots/reach.c snapshots/reach.h \
 	snapshots/restore.c snapshots/restore.h \
 	snapshots/schedule.c snapshots/schedule.h \
 	snapshots/source.c snapshots/source.h \
@@ -32,7 +40,9 @@ libogsnapshots_a_SOURCES = \
 SNAPSHOT_LIBS = $(S3_LIBS) $(ZSTD_LIBS)
 
 unit_tests += \
+	tests/unit/test_collect \
 	tests/unit/test_filetable \
+	tests/unit/test_jobs \
 	tests/unit/test_keep \
 	tests/unit/test_manifest \
 	tests/unit/test_map \
@@ -43,7 +53,13 @@ unit_tests += \
 	tests/unit/test_store \
 	tests/unit/test_store_s3 \
 	tests/unit/test_tar
+tests_unit_test_collect_SOURCES = tests/unit/test_collect.c tests/unit/collect_fixture.h \
+	tests/unit/snapshot_fixture.h
+tests_unit_test_collect_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_filetable_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_jobs_SOURCES = tests/unit/test_jobs.c tests/unit/collect_fixture.h \
+	tests/unit/snapshot_fixture.h
+tests_unit_test_jobs_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_keep_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_manifest_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_map_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)

@@ -181,6 +181,10 @@ static void test_orders__of_each_kind__go_to_their_routes(void **state)
     RUN(f, "gc");
     assert_string_equal(f->fake.path, "/v1/clusters/main/snapshots/gc");
     ran_free(&f->ran);
+    RUN(f, "gc", "--dry-run");
+    assert_int_equal(f->ran.rc, CTL_USAGE);
+    assert_non_null(strstr(f->ran.err.text, "--dry-run"));
+    ran_free(&f->ran);
     RUN(f, "verify", "../../x");
     assert_int_equal(f->ran.rc, CTL_USAGE);
     ran_free(&f->ran);

@@ -519,6 +519,22 @@ static void test_task__found_running__is_followed_to_its_end(void **state)
     assert_int_equal(posts(), 0);
 }
 
+static void test_task__followed_by_another_at_once__is_taken_for_ended(void **state)
+{
+    (void)state;
+    fx->agents[1].task = running("0123456789abcde2", "create");
+    begin_watching();
+    UNTIL(snapshot_run_active(fx->s));
+    json_decref(fx->agents[1].task);
+    fx->agents[1].task = running("0123456789abcdf2", "gc");
+    UNTIL(snapshot_run_active(fx->s) && fx->s->run.wish.kind == SNAPSHOT_GC);
+    fake_ends(1, "done", "{}");
+    UNTIL(!snapshot_run_active(fx->s));
+    stay();
+    assert_int_equal(posts(), 0);
+    assert_false(told("A3") || told("A4"));
+}
+
 static void test_task__that_ended_before__is_shown_and_not_repeated(void **state)
 {
     json_t *task;
@@ -573,6 +589,7 @@ static void test_schedule__missed_runs__are_one_that_collects_afterwards(void **
     assert_string_equal(text(fx->agents[2].posted, "kind"), "gc");
     keep = json_object_get(json_object_get(fx->agents[2].posted, "options"), "keep");
     assert_int_equal(json_integer_value(json_object_get(keep, "daily")), 2);
+    assert_int_equal(json_integer_value(json_object_get(keep, "weekly")), 4); /* a default */
     fake_ends(2, "done", "{}");
     UNTIL(!snapshot_run_active(fx->s));
     stay();
@@ -722,6 +739,7 @@ int main(void)
         CASE(test_create__agent_restarted_in_the_middle__is_tried_on_another),
         CASE(test_second_try__refused_while_the_permit_is_held__is_asked_for_again),
         CASE(test_task__found_running__is_followed_to_its_end),
+        CASE(test_task__followed_by_another_at_once__is_taken_for_ended),
         CASE(test_task__that_ended_before__is_shown_and_not_repeated),
         CASE(test_schedule__missed_runs__are_one_that_collects_afterwards),
         CASE(test_schedule__served_by_another_orchestrator__is_left_alone),
