@@ -294,7 +294,7 @@ static enum ctl_exit list(struct ctl *ctl, const struct args *args, struct err *
 {
     static const char *const headings[] = {"SNAPSHOT", "CLUSTER", "TAKEN",    ">SIZE",
                                            ">NEW",     "STOP",    "VERIFIED", "DRILLED",
-                                           "PARENT",   "DAMAGE",  NULL};
+                                           "PIN",      "PARENT",  "DAMAGE",   NULL};
     char *path = client_cluster_path(ctl, args_given(args, "refresh") ? "/snapshots?refresh=1"
                                                                       : "/snapshots");
     json_t *answer = NULL, *entry;
