@@ -19,15 +19,19 @@ static struct snapshots *find_snapshots(struct http_request *request, void *arg)
     struct cluster *cluster = api_find_cluster(request, arg);
     struct snapshots *s = cluster ? cluster->snapshots : NULL;
 
-    if (s && !s->settings.known)
+    if (!s)
+        return NULL;
+    if (s->settings.known && s->settings.store)
+        return s;
+    if (!s->settings.known)
         http_respond_problem(request, 503, NULL,
                              "no agent of cluster %s has given its document yet", cluster->name);
-    else if (s && !s->settings.store)
+    else
         http_respond_problem(request, 409, "Not carried out",
                              "snapshots of cluster %s are off, because its document names no "
                              "store: ogelctl config set snapshots.store=URL turns them on",
                              cluster->name);
-    return s && s->settings.known && s->settings.store ? s : NULL;
+    return NULL;
 }
 
 /* --- tasks -------------------------------------------------------------------------------------

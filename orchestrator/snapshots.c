@@ -175,7 +175,7 @@ static void fetched(int status, const json_t *answer, const char *detail, void *
     if (status != 200)
         return; /* asked again at the next tick */
     read_settings(s, answer, &s->settings);
-    if (!before.known)
+    if (!before.known || !same_text(before.store, s->settings.store))
         s->since_ms = clock_mono_ms();
     if (!same_text(before.store, s->settings.store)) {
         snapshot_index_drop(s);

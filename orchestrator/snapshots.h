@@ -122,7 +122,7 @@ struct snapshots {
     struct loop_timer *timer;
     struct document_call *fetching;
     int64_t fetched_ms; /* when the document was asked for last */
-    int64_t since_ms;   /* monotonic: when the settings were first known */
+    int64_t since_ms;   /* monotonic: when the store became known */
     struct snapshot_settings settings;
     struct snapshot_watch watches[NODE_COUNT];
     struct snapshot_run run;

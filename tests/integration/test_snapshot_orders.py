@@ -1,5 +1,5 @@
-"""Snapshots that orchestrators order: on demand and on a schedule, with a directory as the store, while orchestrators and
-nodes die and Redis forgets."""
+"""Snapshots that orchestrators order: on demand and on a schedule, with a directory as the store, while orchestrators
+and nodes die and Redis forgets."""
 
 import contextlib
 import json
@@ -19,6 +19,14 @@ def section(c, members):
     c.command("settings", {"snapshots": members})
 
 
+def shown(o):
+    return o.status()["snapshots"]
+
+
+def last(o, what="last"):
+    return ((shown(o) or {}).get(what) or {}).get("id")
+
+
 @contextlib.contextmanager
 def snapshots(c, **members):
     """Turned on for as long as the context lasts; the store."""
@@ -26,7 +34,7 @@ def snapshots(c, **members):
         section(c, {"store": where, **members})
         try:
             for o in c.orchestrators:
-                wait(lambda: o.status()["snapshots"]["store"] == where, 15, f"{o.id} has read the document")
+                wait(lambda: (shown(o) or {}).get("store") == where, 15, f"{o.id} has read the document")
             yield where
         finally:
             section(c, None)
@@ -58,7 +66,7 @@ def begin(c, what="", body=None, orchestrator=0):
 def ended(c, id=None, within_s=60, orchestrator=0):
     def look():
         now = task(c, orchestrator)
-        assert now["state"] in ("done", "failed") and (id is None or now["id"] == id), now
+        assert now and now["state"] in ("done", "failed") and (id is None or now["id"] == id), now
         return now
     return wait(look, within_s, "the task ends")
 
@@ -66,7 +74,7 @@ def ended(c, id=None, within_s=60, orchestrator=0):
 def copying(c, id):
     def look():
         now = task(c)
-        assert now["id"] == id and now["state"] == "running" and now["done_bytes"] > 0, now
+        assert now and now["id"] == id and now["state"] == "running" and now["done_bytes"] > 0, now
         return now
     return wait(look, 30, "it copies")
 
@@ -119,7 +127,7 @@ def test_snapshots__ordered__are_taken_of_a_follower_listed_and_verified(c):
         id = done["snapshot"]["id"]
         for i in (0, 1):
             wait(lambda: listed(c, i, refresh=False) == [id], 15, f"o{i + 1} lists it by itself")
-            wait(lambda: c.orchestrators[i].status()["snapshots"]["last"]["id"] == id, 15, f"o{i + 1} shows it")
+            wait(lambda: last(c.orchestrators[i]) == id, 15, f"o{i + 1} shows it")
         assert api(c, f"/{id}").json["timeline"] == c.generation()
         assert api(c, "/20260203T040506Z-1a2b3c4d").status == 404
         assert api(c, "/nonsense").status == 404
@@ -185,10 +193,13 @@ def test_schedule__every_minute_with_two_orchestrators__takes_one_in_each_minute
         spans = sorted((s["started_ms"], s["stopped_ms"]) for s in taken)
         assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:])), spans
         for o in c.orchestrators:
-            assert not [e for e in told(o, "A3", began) if "create" in e["text"]], told(o, "A3")
+            assert not told(o, "A3", began) and not told(o, "A4", began), told(o, "A3") + told(o, "A4")
             assert not [e for e in told(o, "A5", began) if "still runs" in e["text"]], told(o, "A5")
             assert metric(o, "ogel_snapshot_failed_total", 'kind="create"') == 0
             assert metric(o, "ogel_snapshot_next_run_timestamp_seconds", 'kind="create"') > time.time() - 10
+        collected = {e["text"] for o in c.orchestrators for e in told(o, "A2", began)
+                     if "no snapshot needs" in e["text"]}
+        assert len(collected) >= len(taken) - 1, f"each was followed by a collection: {collected}"
 
 
 @deadline(200)
@@ -206,6 +217,24 @@ def test_schedule__in_maintenance__is_skipped_reported_and_taken_up_again(c):
 
 
 @deadline(200)
+def test_drill_and_gc__ordered__are_told_and_shown(c):
+    with snapshots(c, keep={"daily": 1, "weekly": 0, "monthly": 0, "least": 1}):
+        first = ended(c, begin(c)["id"])["snapshot"]["id"]
+        drilled = post(c, f"/{first}/drill", {"wait": True})
+        assert drilled.status in (200, 202), drilled
+        done = ended(c, drilled.json["task"]["id"])
+        assert done["state"] == "done" and done["node"] in {n.id for n in c.followers()}, done
+        wait(lambda: last(c.orchestrators[0], "last_drill") == first, 15, "the drill is shown")
+        wait(lambda: (api(c, f"/{first}").json["drilled_ms"] or 0) > 0, 15, "and marked in the store")
+        second = ended(c, begin(c)["id"])["snapshot"]["id"]
+        assert post(c, f"/{second}/verify", {"wait": True}).status == 200
+        collected = post(c, "/gc", {"wait": True})
+        assert collected.status == 200, collected
+        assert collected.json["task"]["result"], "what it did"
+        wait(lambda: listed(c, refresh=False) == [second], 15, "the first one is expired by the document's numbers")
+
+
+@deadline(200)
 def test_orchestrator__killed_in_the_middle__is_no_end_of_the_task(c):
     first, second = c.orchestrators
     with snapshots(c):
@@ -213,14 +242,15 @@ def test_orchestrator__killed_in_the_middle__is_no_end_of_the_task(c):
         copying(c, id)
         first.process.kill()
         began = now()
-        wait(lambda: task(c, 1)["id"] == id and task(c, 1)["state"] == "running", 10, "the other one follows it")
+        wait(lambda: (task(c, 1) or {}).get("id") == id, 10, "the other one follows it")
+        assert task(c, 1)["state"] == "running"
         reply = post(c, orchestrator=1)
         assert reply.status == 409 and reply.json["task"]["id"] == id, reply
         first.process.start()
-        wait(lambda: task(c)["id"] == id and told(first, "A6", began), 20, "it finds it running")
+        wait(lambda: (task(c) or {}).get("id") == id and told(first, "A6", began), 20, "it finds it running")
         done = ended(c, id)
         assert done["state"] == "done", done
-        wait(lambda: first.status()["snapshots"]["last"]["id"] == done["snapshot"]["id"], 15, "and counts it")
+        wait(lambda: last(first) == done["snapshot"]["id"], 15, "and counts it")
         assert listed(c) == [done["snapshot"]["id"]]
 
 
