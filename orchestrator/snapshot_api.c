@@ -40,6 +40,9 @@ static struct snapshots *find_snapshots(struct http_request *request, void *arg)
 struct task_wait {
     struct http_request *request;
     struct snapshots *snapshots;
+    struct snapshot_wish wish;
+    bool for_end;
+    struct snapshot_index_call *reading; /* whether there is such a snapshot */
     struct snapshot_call *call;
 };
 
@@ -75,17 +78,50 @@ static void task_woken(struct http_request *request, enum http_wake why, void *a
                              "no agent has taken it yet: look at GET "
                              "/v1/clusters/%s/snapshots/task",
                              wait->snapshots->cluster->name);
+    snapshot_index_forget(wait->reading);
     snapshot_call_forget(wait->call);
     free(wait);
 }
 
-static void begin(struct http_request *request, struct snapshots *s, struct snapshot_wish *wish,
-                  bool wait_for_end)
+/* The request is suspended by now. */
+static void begin_now(struct task_wait *wait)
+{
+    struct snapshots *s = wait->snapshots;
+    struct err err = {0};
+    int status = snapshot_run_begin(s, &wait->wish, wait->for_end, task_done, wait, &wait->call,
+                                    &err);
+
+    if (status == 0)
+        return;
+    respond_task(wait->request, status, snapshot_run_active(s) ? snapshot_run_json(s) : json_null(),
+                 err.text);
+    free(wait);
+}
+
+static void begin_if_there(int status, const json_t *list, const char *detail, void *arg)
+{
+    struct task_wait *wait = arg;
+
+    (void)list;
+    wait->reading = NULL;
+    if (status == 200 && snapshot_index_entry(wait->snapshots, wait->wish.snapshot)) {
+        begin_now(wait);
+        return;
+    }
+    if (status == 200)
+        http_respond_problem(wait->request, 404, NULL, "there is no snapshot %s in %s",
+                             wait->wish.snapshot, wait->snapshots->settings.store);
+    else
+        http_respond_problem(wait->request, status, NULL, "%s", detail);
+    free(wait);
+}
+
+static void begin(struct http_request *request, struct snapshots *s,
+                  const struct snapshot_wish *wish, bool wait_for_end)
 {
     struct task_wait *wait = xcalloc(1, sizeof *wait);
-    struct err err = {0};
+    struct snapshot_index_call *reading;
     char who[API_WHO_SIZE], action[32];
-    int status;
 
     api_who_asks(request, who);
     snprintf(action, sizeof action, "snapshot %s", snapshot_kind_names[wish->kind]);
@@ -93,20 +129,20 @@ static void begin(struct http_request *request, struct snapshots *s, struct snap
                   wish->snapshot[0] ? json_pack("{s:s}", "snapshot", wish->snapshot)
                   : wish->options   ? json_deep_copy(wish->options)
                                     : json_object());
-    wait->request = request;
-    wait->snapshots = s;
-    snprintf(wish->who, sizeof wish->who, "%.*s", SNAPSHOT_WHO_SIZE - 1, who);
-    status = snapshot_run_begin(s, wish, wait_for_end, task_done, wait, &wait->call, &err);
-    if (status) {
-        respond_task(request, status, snapshot_run_active(s) ? snapshot_run_json(s) : json_null(),
-                     err.text);
-        free(wait);
-        return;
-    }
+    *wait = (struct task_wait){
+        .request = request, .snapshots = s, .wish = *wish, .for_end = wait_for_end};
+    snprintf(wait->wish.who, sizeof wait->wish.who, "%.*s", SNAPSHOT_WHO_SIZE - 1, who);
     http_suspend(request,
                  wait_for_end ? s->cluster->orchestrator->options->request_timeout_ms
                               : TASK_WAIT_MS,
                  task_woken, wait);
+    if (!wish->snapshot[0] || snapshot_index_entry(s, wish->snapshot)) {
+        begin_now(wait);
+        return;
+    }
+    reading = snapshot_index_get(s, true, begin_if_there, wait);
+    if (reading)
+        wait->reading = reading; /* else it is answered, and gone */
 }
 
 static int read_options(const json_t *body, json_t *options, struct err *err)
@@ -185,14 +221,6 @@ static void begin_on(struct http_request *request, void *arg, enum snapshot_kind
         !(body = api_read_body(request, fields)) ||
         !api_read_target(request, s->cluster, body, "node", &wish.node))
         return;
-    if (wish.snapshot[0] && s->index.list && !snapshot_index_entry(s, wish.snapshot)) {
-        http_respond_problem(request, 404, NULL,
-                             "there is no snapshot %s: GET /v1/clusters/%s/snapshots?refresh=1 "
-                             "reads the store again",
-                             wish.snapshot, s->cluster->name);
-        json_decref(body);
-        return;
-    }
     if (json_field_bool(body, "wait", JSON_OPTIONAL, &wait, &err)) {
         (void)api_bad_field(request, body, &err);
         return;

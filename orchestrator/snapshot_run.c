@@ -75,6 +75,15 @@ static const char *text_of(const json_t *object, const char *name)
     return text ? text : "";
 }
 
+/* SNAPSHOT_NONE: an agent of a later release may know more. */
+static enum snapshot_kind kind_of(const json_t *task)
+{
+    for (int kind = 0; kind < SNAPSHOT_KINDS; kind++)
+        if (strcmp(text_of(task, "kind"), snapshot_kind_names[kind]) == 0)
+            return (enum snapshot_kind)kind;
+    return SNAPSHOT_NONE;
+}
+
 static uint64_t bits_of(const char *id)
 {
     return strtoull(id, NULL, 16);
@@ -162,22 +171,45 @@ static void tell_success(struct snapshots *s, const struct snapshot_outcome *out
                         verbs[run->wish.kind], seconds);
 }
 
-static void succeeded(struct snapshots *s)
+static void note_success(struct snapshot_outcome *outcome, const json_t *task, const char *wanted)
 {
-    struct snapshot_run *run = &s->run;
-    struct snapshot_outcome *outcome = &s->outcomes[run->wish.kind];
-    const json_t *snapshot = json_object_get(run->task, "snapshot");
-    const char *id = text_of(snapshot, "id")[0] ? text_of(snapshot, "id") : run->wish.snapshot;
-    enum snapshot_kind kind = run->wish.kind;
-    json_t *task = json_incref(run->task);
+    const json_t *snapshot = json_object_get(task, "snapshot");
+    const char *id = text_of(snapshot, "id")[0] ? text_of(snapshot, "id") : wanted;
 
-    outcome->ended_ms = snapshots_ms_of(run->task, "ended_ms");
-    outcome->duration_ms = outcome->ended_ms - snapshots_ms_of(run->task, "begun_ms");
+    outcome->ended_ms = snapshots_ms_of(task, "ended_ms");
+    outcome->duration_ms = outcome->ended_ms - snapshots_ms_of(task, "begun_ms");
     outcome->logical_bytes = snapshots_ms_of(snapshot, "logical_bytes");
     outcome->stored_bytes = snapshots_ms_of(snapshot, "stored_bytes");
     snprintf(outcome->id, sizeof outcome->id, "%.*s", SNAPSHOT_ID_LEN, id);
     outcome->failed_ms = 0;
     outcome->last_skip = SKIP_REASONS;
+}
+
+/* Another orchestrator's, begun and done between two looks. */
+static void seen_done(struct snapshots *s, const json_t *task)
+{
+    enum snapshot_kind kind = kind_of(task);
+    const char *store = text_of(task, "store");
+    struct snapshot_outcome *outcome;
+
+    if (kind == SNAPSHOT_NONE || strcmp(text_of(task, "state"), "done") != 0 ||
+        !s->settings.store || (*store && strcmp(store, s->settings.store) != 0))
+        return;
+    outcome = &s->outcomes[kind];
+    if (snapshots_ms_of(task, "ended_ms") <= outcome->ended_ms)
+        return;
+    note_success(outcome, task, "");
+    snapshot_index_refresh(s);
+}
+
+static void succeeded(struct snapshots *s)
+{
+    struct snapshot_run *run = &s->run;
+    struct snapshot_outcome *outcome = &s->outcomes[run->wish.kind];
+    enum snapshot_kind kind = run->wish.kind;
+    json_t *task = json_incref(run->task);
+
+    note_success(outcome, task, run->wish.snapshot);
     s->refused_since_ms = 0;
     tell_success(s, outcome);
     if (kind == SNAPSHOT_CREATE && run->wish.scheduled)
@@ -368,15 +400,24 @@ static void posted(const struct http_result *result, void *arg)
     }
 }
 
+/* One id for each try, however often it is asked for. */
+static void draw_id(struct snapshot_run *run)
+{
+    uint64_t bits = rand_u64() & ~(uint64_t)(ID_SECOND | ID_SCHEDULED);
+
+    if (run->second && bits_of(run->id) & ID_SECOND)
+        return;
+    bits |= (run->second ? ID_SECOND : 0) | (run->wish.scheduled ? ID_SCHEDULED : 0);
+    snprintf(run->id, sizeof run->id, "%016llx", (unsigned long long)bits);
+}
+
 static void send_task(struct snapshots *s)
 {
     struct snapshot_run *run = &s->run;
-    uint64_t bits = rand_u64() & ~(uint64_t)(ID_SECOND | ID_SCHEDULED);
     char url[URL_SIZE], *body;
     json_t *json;
 
-    bits |= (run->second ? ID_SECOND : 0) | (run->wish.scheduled ? ID_SCHEDULED : 0);
-    snprintf(run->id, sizeof run->id, "%016llx", (unsigned long long)bits);
+    draw_id(run);
     run->state = RUN_STARTING;
     run->own = true;
     run->certain = false;
@@ -482,8 +523,7 @@ static void adopt(struct snapshots *s, int32_t slot, const json_t *task)
     memset(run, 0, sizeof *run);
     run->wish.node = NODE_NONE;
     run->wish.scheduled = bits & ID_SCHEDULED;
-    while (strcmp(kind, snapshot_kind_names[run->wish.kind]) != 0)
-        run->wish.kind++;
+    run->wish.kind = kind_of(task);
     if (run->wish.kind != SNAPSHOT_CREATE)
         snprintf(run->wish.snapshot, sizeof run->wish.snapshot, "%.*s", SNAPSHOT_ID_LEN, snapshot);
     snprintf(run->wish.who, sizeof run->wish.who, "%.*s", SNAPSHOT_WHO_SIZE - 1,
@@ -498,14 +538,6 @@ static void adopt(struct snapshots *s, int32_t slot, const json_t *task)
     run->task = dressed(s, slot, task);
     if (clock_mono_ms() - s->since_ms < ADOPTED_WITHIN_MS)
         snapshots_event(s, "A6", slot, "a %s that runs already is followed", kind);
-}
-
-static bool is_known_kind(const json_t *task)
-{
-    for (int kind = 0; kind < SNAPSHOT_KINDS; kind++)
-        if (strcmp(text_of(task, "kind"), snapshot_kind_names[kind]) == 0)
-            return true;
-    return false;
 }
 
 static void seen_own(struct snapshots *s, const json_t *task)
@@ -559,8 +591,7 @@ void snapshot_run_seen(struct snapshots *s, int32_t slot, const json_t *task)
     struct snapshot_run *run = &s->run;
     const char *id = text_of(task, "id");
     bool running = strcmp(text_of(task, "state"), "running") == 0;
-    bool same_kind = snapshot_run_active(s) &&
-                     strcmp(text_of(task, "kind"), snapshot_kind_names[run->wish.kind]) == 0;
+    bool same_kind = snapshot_run_active(s) && kind_of(task) == run->wish.kind;
 
     if (snapshot_run_active(s) && slot == run->slot && strcmp(id, run->id) == 0) {
         seen_own(s, task);
@@ -568,8 +599,10 @@ void snapshot_run_seen(struct snapshots *s, int32_t slot, const json_t *task)
     }
     if (run->state == RUN_GOING && slot == run->slot)
         not_ours(s, *id != '\0');
-    if (running && is_known_kind(task) &&
-        (run->state == RUN_NONE || (run->state == RUN_AGAIN && same_kind)))
+    if (!running)
+        seen_done(s, task);
+    else if (kind_of(task) != SNAPSHOT_NONE &&
+             (run->state == RUN_NONE || (run->state == RUN_AGAIN && same_kind)))
         adopt(s, slot, task);
 }
 

@@ -481,13 +481,18 @@ static void test_create__agent_restarted_in_the_middle__is_tried_on_another(void
 
 static void test_second_try__refused_while_the_permit_is_held__is_asked_for_again(void **state)
 {
+    char id[TASK_ID_SIZE];
+
     (void)state;
     begin_watching();
     fx->agents[1].post_status = 403;
     assert_int_equal(create(true, NODE_NONE), 0);
     UNTIL(fx->s->run.certain);
     fake_fails(2, "unavailable");
+    UNTIL(fx->agents[1].posts == 1);
+    snprintf(id, sizeof(id), "%s", text(fx->agents[1].posted, "id"));
     UNTIL(fx->agents[1].posts == 2);
+    assert_string_equal(text(fx->agents[1].posted, "id"), id);
     fx->agents[1].post_status = 202;
     UNTIL(fx->s->run.certain);
     fake_succeeds(1);
@@ -533,6 +538,25 @@ static void test_task__followed_by_another_at_once__is_taken_for_ended(void **st
     stay();
     assert_int_equal(posts(), 0);
     assert_false(told("A3") || told("A4"));
+}
+
+static void test_task__begun_and_done_between_two_looks__has_the_index_read_again(void **state)
+{
+    int lists;
+
+    (void)state;
+    begin_watching();
+    UNTIL(fx->s->watches[1].answered);
+    lists = fx->agents[1].lists + fx->agents[2].lists;
+    fx->agents[1].task = running("0123456789abcde2", "create");
+    fake_succeeds(1);
+    snapshots_ask(fx->s, 1);
+    UNTIL(fx->agents[1].lists + fx->agents[2].lists > lists);
+    assert_string_equal(fx->s->outcomes[SNAPSHOT_CREATE].id, ID_NEW);
+    lists = fx->agents[1].lists + fx->agents[2].lists;
+    snapshots_ask(fx->s, 1);
+    stay();
+    assert_int_equal(fx->agents[1].lists + fx->agents[2].lists, lists); /* once */
 }
 
 static void test_task__that_ended_before__is_shown_and_not_repeated(void **state)
@@ -740,6 +764,7 @@ int main(void)
         CASE(test_second_try__refused_while_the_permit_is_held__is_asked_for_again),
         CASE(test_task__found_running__is_followed_to_its_end),
         CASE(test_task__followed_by_another_at_once__is_taken_for_ended),
+        CASE(test_task__begun_and_done_between_two_looks__has_the_index_read_again),
         CASE(test_task__that_ended_before__is_shown_and_not_repeated),
         CASE(test_schedule__missed_runs__are_one_that_collects_afterwards),
         CASE(test_schedule__served_by_another_orchestrator__is_left_alone),
