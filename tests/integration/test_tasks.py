@@ -176,6 +176,18 @@ def test_task__second_one__waits_for_the_permit_of_the_first(c):
         assert 'ogel_snapshot_failures_total{kind="create"} ' in first.api.get("/metrics").body.decode()
 
 
+@deadline(150)
+def test_task__cancelled_as_soon_as_it_began__ends_the_task_and_not_the_agent(c):
+    follower = c.followers()[0]
+    pid = follower.process.pid
+    with store() as where:
+        for _ in range(20):
+            id = begin(follower, where)
+            assert cancel(follower, id)["error"]["code"] == "cancelled"
+        assert follower.process.running() and follower.process.pid == pid
+        assert snapshots_in(where) == [] and not children(follower)
+
+
 @deadline(200)
 def test_task__leader_dies__is_permitted_by_the_next_one(c):
     old, (busy, other) = c.leader(), c.followers()
