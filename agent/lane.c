@@ -320,10 +320,14 @@ static void ask(struct agent *agent)
     }
 }
 
-static void forget(const struct http_result *result, void *arg)
+static void returned(const struct http_result *result, void *arg)
 {
+    struct agent *agent = arg;
+
     (void)result;
-    ((struct agent *)arg)->lane->returning = NULL;
+    agent->lane->returning = NULL;
+    if (agent->lane->fn)
+        ask(agent);
 }
 
 /* Given back, so that the next task need not wait for it to run out. */
@@ -343,7 +347,7 @@ static void give_back(struct agent *agent)
     lane->asking = lane->returning = NULL;
     (void)lane_permit(agent, &request);
     if (leader >= 0 && leader < NODE_COUNT && leader != agent->config.self)
-        lane->returning = ask_peer(agent, leader, &request, forget);
+        lane->returning = ask_peer(agent, leader, &request, returned);
 }
 
 /* --- the child ------------------------------------------------------------------------------ */
@@ -517,7 +521,9 @@ void lane_begin(struct agent *agent, const struct task_request *request, lane_an
         lane->wanted = *request;
         lane->fn = fn;
         lane->fn_arg = arg;
-        ask(agent);
+        /* not before the one of the task before is given back: the leader would refuse it */
+        if (!lane->returning)
+            ask(agent);
         return;
     }
     fn(agent, &answer, arg);

@@ -92,9 +92,9 @@ libogagent_a_SOURCES += \
 	agent/proc.h
 
 unit_tests += tests/unit/test_pgconf tests/unit/test_pgdata tests/unit/test_proc
-tests_unit_test_pgconf_LDADD = libogagent.a $(LDADD)
-tests_unit_test_pgdata_LDADD = libogagent.a $(LDADD)
-tests_unit_test_proc_LDADD = libogagent.a $(LDADD)
+tests_unit_test_pgconf_LDADD = libogagent.a libogsnapshots.a $(LDADD)
+tests_unit_test_pgdata_LDADD = libogagent.a libogsnapshots.a $(LDADD)
+tests_unit_test_proc_LDADD = libogagent.a libogsnapshots.a $(LDADD)
 
 unit_tests += tests/unit/test_agent_parts tests/unit/test_durable tests/unit/test_events \
 	tests/unit/test_health tests/unit/test_permit tests/unit/test_retry tests/unit/test_task \
@@ -103,17 +103,17 @@ unit_tests += tests/unit/test_agent_parts tests/unit/test_durable tests/unit/tes
 unit_tests += tests/unit/test_broken_files tests/unit/test_faults tests/unit/test_faults_events
 faulty_disk = tests/unit/faulty_disk.c tests/unit/faulty_disk.h
 tests_unit_test_broken_files_SOURCES = tests/unit/test_broken_files.c $(faulty_disk)
-tests_unit_test_broken_files_LDADD = libogagent.a $(LDADD)
+tests_unit_test_broken_files_LDADD = libogagent.a libogsnapshots.a $(LDADD)
 tests_unit_test_faults_SOURCES = tests/unit/test_faults.c $(faulty_disk)
-tests_unit_test_faults_LDADD = libogagent.a $(LDADD)
+tests_unit_test_faults_LDADD = libogagent.a libogsnapshots.a $(LDADD)
 tests_unit_test_faults_events_SOURCES = tests/unit/test_faults_events.c $(faulty_disk)
-tests_unit_test_faults_events_LDADD = libogagent.a $(LDADD)
-tests_unit_test_agent_parts_LDADD = libogagent.a $(LDADD)
-tests_unit_test_durable_LDADD = libogagent.a $(LDADD)
-tests_unit_test_events_LDADD = libogagent.a $(LDADD)
-tests_unit_test_health_LDADD = libogagent.a $(LDADD)
-tests_unit_test_permit_LDADD = libogagent.a $(LDADD)
-tests_unit_test_retry_LDADD = libogagent.a $(LDADD)
+tests_unit_test_faults_events_LDADD = libogagent.a libogsnapshots.a $(LDADD)
+tests_unit_test_agent_parts_LDADD = libogagent.a libogsnapshots.a $(LDADD)
+tests_unit_test_durable_LDADD = libogagent.a libogsnapshots.a $(LDADD)
+tests_unit_test_events_LDADD = libogagent.a libogsnapshots.a $(LDADD)
+tests_unit_test_health_LDADD = libogagent.a libogsnapshots.a $(LDADD)
+tests_unit_test_permit_LDADD = libogagent.a libogsnapshots.a $(LDADD)
+tests_unit_test_retry_LDADD = libogagent.a libogsnapshots.a $(LDADD)
 tests_unit_test_task_LDADD = libogagent.a libogsnapshots.a $(LDADD)
 tests_unit_test_task_child_LDADD = libogagent.a libogsnapshots.a $(LDADD)
 
@@ -125,12 +125,12 @@ tests_integration_test_postgres_layer_SOURCES = \
 	tests/integration/postgres_node.c \
 	tests/integration/postgres_node.h \
 	tests/integration/test_postgres_layer.c
-tests_integration_test_postgres_layer_LDADD = libogagent.a $(LDADD)
+tests_integration_test_postgres_layer_LDADD = libogagent.a libogsnapshots.a $(LDADD)
 tests_integration_test_postgres_wal_SOURCES = \
 	tests/integration/postgres_node.c \
 	tests/integration/postgres_node.h \
 	tests/integration/test_postgres_wal.c
-tests_integration_test_postgres_wal_LDADD = libogagent.a $(LDADD)
+tests_integration_test_postgres_wal_LDADD = libogagent.a libogsnapshots.a $(LDADD)
 
 bin_PROGRAMS += ogel-agent
 ogel_agent_SOURCES = agent/main.c

@@ -175,8 +175,9 @@ static void be_expendable(void)
         close(fd);
 }
 
-/* Between fork and exec: async-signal-safe calls only. What is said to people, and for a listing
- * the answer, goes to OUTPUT; a task tells it on PROGRESS_FD. */
+/* Between fork and exec: async-signal-safe calls only, and all signals blocked until they do what
+ * they do in any program: the loop's handlers would tell the agent's loop. What is said to people,
+ * and for a listing the answer, goes to OUTPUT; a task tells it on PROGRESS_FD. */
 static void child_exec(const struct command *command, int output, pid_t parent)
 {
     int null;
@@ -206,12 +207,16 @@ static int spawn(const struct command *command, struct task_child *child, struct
 {
     int pipes[2];
     pid_t pid, parent = getpid();
+    sigset_t all, before;
 
     if (pipe2(pipes, O_CLOEXEC) != 0)
         return err_set_errno(err, errno, "cannot make a pipe");
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     pid = fork();
     if (pid == 0)
         child_exec(command, pipes[1], parent);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(pipes[1]);
     if (pid < 0) {
         close(pipes[0]);

@@ -24,17 +24,17 @@ fuzzers += tests/fuzz/fuzz_agent_api tests/fuzz/fuzz_durable tests/fuzz/fuzz_eve
 tests_fuzz_fuzz_agent_api_SOURCES = tests/fuzz/fuzz_agent_api.c $(faulty_disk) $(tests_fuzz_network)
 tests_fuzz_fuzz_agent_api_LDADD = libogagent.a libogsnapshots.a $(LDADD)
 tests_fuzz_fuzz_durable_SOURCES = tests/fuzz/fuzz_durable.c $(faulty_disk)
-tests_fuzz_fuzz_durable_LDADD = libogagent.a $(LDADD)
+tests_fuzz_fuzz_durable_LDADD = libogagent.a libogsnapshots.a $(LDADD)
 tests_fuzz_fuzz_events_SOURCES = tests/fuzz/fuzz_events.c $(faulty_disk)
-tests_fuzz_fuzz_events_LDADD = libogagent.a $(LDADD)
-tests_fuzz_fuzz_history_LDADD = libogagent.a $(LDADD)
+tests_fuzz_fuzz_events_LDADD = libogagent.a libogsnapshots.a $(LDADD)
+tests_fuzz_fuzz_history_LDADD = libogagent.a libogsnapshots.a $(LDADD)
 tests_fuzz_fuzz_options_SOURCES = tests/fuzz/fuzz_options.c $(faulty_disk)
 tests_fuzz_fuzz_options_LDADD = libogagent.a libogorchestrator.a libogsnapshots.a $(LDADD)
 tests_fuzz_fuzz_orchestrator_api_SOURCES = tests/fuzz/fuzz_orchestrator_api.c $(tests_fuzz_network) \
 	tests/unit/decide_scene.c tests/unit/decide_scene.h
 tests_fuzz_fuzz_orchestrator_api_LDADD = libogorchestrator.a libogsnapshots.a $(LDADD)
 tests_fuzz_fuzz_postgres_text_SOURCES = tests/fuzz/fuzz_postgres_text.c $(faulty_disk)
-tests_fuzz_fuzz_postgres_text_LDADD = libogagent.a $(LDADD)
+tests_fuzz_fuzz_postgres_text_LDADD = libogagent.a libogsnapshots.a $(LDADD)
 tests_fuzz_fuzz_sse_LDADD = libogcli.a $(LDADD)
 EXTRA_DIST += tests/fuzz/corpus tests/fuzz/run
 

@@ -180,6 +180,37 @@ static void test_task_child__its_pid__stands_in_the_lock_that_it_holds(void **st
     assert_string_equal(how, "killed by signal 15");
 }
 
+static int heard[2];
+
+static void hear(int signo)
+{
+    assert_true(write(heard[1], &signo, sizeof signo) > 0);
+}
+
+/* The agent's loop hears of signals by a pipe, which a child that has just been forked still has.
+ */
+static void test_task_child__signal_before_it_has_begun__is_not_the_agents(void **state)
+{
+    struct task_child child;
+    char how[64];
+    int signo;
+
+    (void)state;
+    use("exec sleep 100");
+    assert_int_equal(pipe2(heard, O_CLOEXEC | O_NONBLOCK), 0);
+    signal(SIGTERM, hear);
+    for (int i = 0; i < 100; i++) {
+        start(REQUEST(TASK_GC, NO_KEEP), &child);
+        task_child_signal(&child, false);
+        assert_int_equal(reap(&child, how), -1);
+        assert_string_equal(how, "killed by signal 15");
+    }
+    signal(SIGTERM, SIG_DFL);
+    assert_int_equal(read(heard[0], &signo, sizeof signo), -1);
+    close(heard[0]);
+    close(heard[1]);
+}
+
 /* What it started, and what does not hear SIGTERM, ends with it. */
 static void test_task_child__its_whole_group__is_ended(void **state)
 {
@@ -246,6 +277,7 @@ int main(void)
         WITH_DIRECTORY(test_task_child__its_pid__stands_in_the_lock_that_it_holds),
         WITH_DIRECTORY(test_task_child__each_kind__has_its_command_line),
         WITH_DIRECTORY(test_task_child__environment__is_its_own),
+        WITH_DIRECTORY(test_task_child__signal_before_it_has_begun__is_not_the_agents),
         WITH_DIRECTORY(test_task_child__its_whole_group__is_ended),
         WITH_DIRECTORY(test_task_child__program_that_is_not_there__is_told),
         WITH_DIRECTORY(test_task_child__listing__answers_on_its_output),
