@@ -70,8 +70,8 @@ class Storm:
         argv = [self.place.tool, "snapshot", *argv, "--store", self.place.store, "-o", "json"]
         if isinstance(self.place, MinioPlace):
             argv += ["--store-credentials", self.place.credentials]
-        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
-                                cwd="/", env=procs.clean_env(TMPDIR=self.place.root), **procs.as_postgres())
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/",
+                                stdin=subprocess.DEVNULL, env=procs.clean_env(TMPDIR=self.place.root), **procs.as_postgres())
 
     def run(self, *argv, kill=0.0, freeze=0.0, within=1.5):
         """(exit code, stdout, stderr, "killed" | "frozen" | ""): with these chances something happens to it."""

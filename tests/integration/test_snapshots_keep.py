@@ -28,7 +28,8 @@ def gc(place, *options):
 def collect_all(place):
     """Until nothing waits any more but halves of killed puts, which do for an hour."""
     def done():
-        return not [d for d in gc(place)["decisions"] if d["verdict"] != "kept" and not d["what"].startswith("incoming/")]
+        return not [d for d in gc(place)["decisions"]
+                    if d["verdict"] != "kept" and not d["what"].startswith("incoming/")]
     wait(done, 30, "all is collected")
 
 
@@ -213,10 +214,11 @@ def test_drill__broken_index__is_found_and_takes_the_marks_away():
     with Place() as place:
         source = place.server("source").copy().start()
         # An index whose order is another one now: every page is what was written, and it is wrong all the same.
-        mycmp = "CREATE OR REPLACE FUNCTION mycmp(int, int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT btint4cmp(${})'"
+        mycmp = ("CREATE OR REPLACE FUNCTION mycmp(int, int) RETURNS int IMMUTABLE LANGUAGE sql"
+                 " AS 'SELECT btint4cmp(${})'")
         source.sql(mycmp.format("1, $2"),
-                   "CREATE OPERATOR CLASS mine_ops FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =,"
-                   " OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 mycmp(int, int)",
+                   "CREATE OPERATOR CLASS mine_ops FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 2 <=,"
+                   " OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 mycmp(int, int)",
                    "CREATE INDEX broken ON kept (id mine_ops)", mycmp.format("2, $1"))
         taken = place.create(source)
         place.ctl("verify", taken["id"])
