@@ -43,9 +43,10 @@ class Storm:
         self.store_killed = threading.Event()   # since the last look of a job: what it says then is not held against it
         self.counts = dict.fromkeys((
             "created", "create_killed", "create_frozen", "create_frozen_gave_up", "create_gave_up",
-            "create_failed_while_store_away", "verified", "restored", "read_killed", "read_expired_before", "read_lost_its_pin",
-            "read_failed_while_store_away", "collections", "collect_killed", "collect_frozen", "collect_failed_while_store_away", "expired", "objects_deleted", "bytes_deleted",
-            "dead_jobs", "store_kills"), 0)
+            "create_failed_while_store_away", "verified", "restored", "read_killed", "read_expired_before",
+            "read_lost_its_pin", "read_failed_while_store_away", "collections", "collect_killed", "collect_frozen",
+            "collect_failed_while_store_away", "expired", "objects_deleted", "bytes_deleted", "dead_jobs",
+            "store_kills"), 0)
 
     def add(self, name, number=1):
         with self.lock:
@@ -71,7 +72,8 @@ class Storm:
         if isinstance(self.place, MinioPlace):
             argv += ["--store-credentials", self.place.credentials]
         return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/",
-                                stdin=subprocess.DEVNULL, env=procs.clean_env(TMPDIR=self.place.root), **procs.as_postgres())
+                                stdin=subprocess.DEVNULL, env=procs.clean_env(TMPDIR=self.place.root),
+                                **procs.as_postgres())
 
     def run(self, *argv, kill=0.0, freeze=0.0, within=1.5):
         """(exit code, stdout, stderr, "killed" | "frozen" | ""): with these chances something happens to it."""
