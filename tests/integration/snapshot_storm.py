@@ -1,10 +1,11 @@
-"""Snapshots taken, verified, restored, expired and collected all at once, while their processes and the store are killed
-and frozen at moments that a seed chooses. In the end every snapshot that is listed must come back whole, and once all are
-deleted nothing may be left.
+"""Snapshots taken, verified, restored, expired and collected all at once, while their processes and the store are
+killed and frozen at moments that a seed chooses. In the end every snapshot that is listed must come back whole, and
+once all are deleted nothing may be left.
 
     tests/integration/snapshot_storm.py --build DIR --count 200 --seed 7 [--store minio]
 
-prints what happened as JSON. The program's own rules are short here (--renew, --grace), so that minutes stand for days."""
+prints what happened as JSON. The program's own rules are short here (--renew, --grace), so that minutes stand for
+days."""
 
 import argparse
 import contextlib
