@@ -1,7 +1,7 @@
 /*
  * Deletes from a store what no snapshot refers to any more and no running job will: what killed
  * jobs left, and what belonged to snapshots that were deleted or expired. Safe while snapshots are
- * taken, restored, expired and collected by anybody; ADR 10 says why.
+ * taken, restored, expired and collected by anybody; ADR 9 says why.
  *
  * One run looks once: it lists the objects, then jobs and pins, then manifests, in this order, and
  * follows what the snapshots refer to. What nothing leads to is noted in the store, and deleted by

@@ -2,7 +2,7 @@
  * A job that is at work on a store and says so, in order that a collector leaves alone what it
  * writes and reads. The object jobs/ID is rewritten as long as the job runs; a collector that saw
  * it unchanged for JOB_DEAD_FACTOR times as long as the job promised to need, on its own clock,
- * takes the job for dead. No two clocks need agree. docs/snapshot-format.md, "Jobs"; ADR 10.
+ * takes the job for dead. No two clocks need agree. docs/snapshot-format.md, "Jobs"; ADR 9.
  */
 #ifndef OGEL_SNAPSHOTS_JOB_H
 #define OGEL_SNAPSHOTS_JOB_H

@@ -43,5 +43,15 @@ include tests/sim/local.mk
 include tests/chaos/local.mk
 include tests/model/local.mk
 
+# Snapshots, restores, expiry and collection at once, processes killed and frozen at moments from a seed; as root.
+#   make check-snapshots COUNT=200 SEED=7 STORE=minio       without SEED one is drawn, and printed
+COUNT = 200
+STORE = file
+
+.PHONY: check-snapshots
+check-snapshots: all
+	$(AM_V_at)seed='$(SEED)'; /usr/bin/python3 '$(srcdir)/tests/integration/snapshot_storm.py' \
+	    --build '$(abs_builddir)' --count '$(COUNT)' --store '$(STORE)' $${seed:+--seed "$$seed"}
+
 # Real servers: run by ./runtests, not by `make check`.
 EXTRA_DIST += tests/integration tests/README

@@ -219,6 +219,90 @@ static void test_snapshot__progress_fd_that_is_none__is_refused(void **state)
     assert_non_null(strstr(ran.err.text, "9999"));
 }
 
+static void test_snapshot__pin_delete_unpin__are_told_apart(void **state)
+{
+    (void)state;
+    RUN("pin", FIXTURE_ID, "--note", "before the upgrade");
+    assert_int_equal(ran.rc, CTL_OK);
+    RUN("list");
+    assert_non_null(strstr(ran.out, "before the upgrade"));
+    RUN("show", FIXTURE_ID);
+    assert_non_null(strstr(ran.out, "pinned            before the upgrade"));
+    assert_non_null(strstr(ran.out, "verified          never"));
+    RUN("delete", FIXTURE_ID, "--yes");
+    assert_int_equal(ran.rc, CTL_REFUSED);
+    assert_non_null(strstr(ran.err.text, "unpin"));
+    RUN("unpin", FIXTURE_ID);
+    assert_int_equal(ran.rc, CTL_OK);
+    RUN("unpin", FIXTURE_ID);
+    assert_int_equal(ran.rc, CTL_REFUSED);
+    RUN("delete", FIXTURE_ID);
+    assert_int_equal(ran.rc, CTL_USAGE); /* nobody is there to ask */
+    RUN("delete", FIXTURE_ID, "--yes");
+    assert_int_equal(ran.rc, CTL_OK);
+    RUN("show", FIXTURE_ID);
+    assert_int_equal(ran.rc, CTL_REFUSED);
+}
+
+static void test_snapshot__verify__leaves_a_mark_that_damage_takes_away(void **state)
+{
+    char key[STORE_KEY_MAX];
+
+    (void)state;
+    RUN("verify", FIXTURE_ID);
+    assert_int_equal(ran.rc, CTL_OK);
+    RUN("list", "-o", "json");
+    assert_null(strstr(ran.out, "\"verified_ms\": null"));
+    assert_non_null(strstr(ran.out, "\"drilled_ms\": null"));
+    pack_key(FIXTURE_ID, 0, key);
+    must(store_delete(f.store, key, CONTRACT_MS, &err_));
+    RUN("verify", FIXTURE_ID);
+    assert_int_equal(ran.rc, CTL_DAMAGED);
+    RUN("list", "-o", "json");
+    assert_non_null(strstr(ran.out, "\"verified_ms\": null"));
+}
+
+static void test_snapshot__gc__explains_and_expires_only_where_it_is_told_to(void **state)
+{
+    (void)state;
+    put_text(f.store, "data/20260101T000000Z-00000000/pack-00000000", "left by somebody");
+    RUN("gc", "--dry-run");
+    assert_int_equal(ran.rc, CTL_OK);
+    assert_non_null(strstr(ran.out, "data/20260101T000000Z-00000000"));
+    assert_non_null(strstr(ran.out, "waits"));
+    assert_non_null(strstr(ran.out, "its snapshot exists"));
+    assert_null(strstr(ran.out, "manifests/"));
+    RUN("gc", "--dry-run", "--keep-daily", "0");
+    assert_non_null(strstr(ran.out, "manifests/" FIXTURE_ID));
+    assert_non_null(strstr(ran.out, "of which none was verified"));
+    assert_non_null(strstr(ran.out, "0 snapshots would be expired, 1 left"));
+    RUN("gc", "-o", "json");
+    assert_int_equal(ran.rc, CTL_OK);
+    assert_non_null(strstr(ran.out, "\"waiting_objects\": 1"));
+    assert_non_null(strstr(ran.out, "\"snapshots\": 1"));
+}
+
+static void test_snapshot__options_out_of_bounds__are_refused(void **state)
+{
+    (void)state;
+    RUN("gc", "--grace", "10ms");
+    assert_int_equal(ran.rc, CTL_USAGE);
+    RUN("gc", "--grace", "32d");
+    assert_int_equal(ran.rc, CTL_USAGE);
+    RUN("gc", "--keep-least", "-1");
+    assert_int_equal(ran.rc, CTL_USAGE);
+    RUN("gc", "--keep-weekly", "10001");
+    assert_int_equal(ran.rc, CTL_USAGE);
+    RUN("verify", FIXTURE_ID, "--renew", "99ms");
+    assert_int_equal(ran.rc, CTL_USAGE);
+    RUN("verify", FIXTURE_ID, "--renew", "61min");
+    assert_int_equal(ran.rc, CTL_USAGE);
+    RUN("gc", FIXTURE_ID);
+    assert_int_equal(ran.rc, CTL_USAGE);
+    RUN("pin");
+    assert_int_equal(ran.rc, CTL_USAGE);
+}
+
 static int forget(void **state)
 {
     (void)state;
@@ -235,6 +319,10 @@ int main(void)
         WITH_SNAPSHOT(test_snapshot__wrong_command_line__is_told_as_such),
         WITH_SNAPSHOT(test_snapshot__list_and_show__tell_what_there_is),
         WITH_SNAPSHOT(test_snapshot__each_end__has_its_exit_code),
+        WITH_SNAPSHOT(test_snapshot__pin_delete_unpin__are_told_apart),
+        WITH_SNAPSHOT(test_snapshot__verify__leaves_a_mark_that_damage_takes_away),
+        WITH_SNAPSHOT(test_snapshot__gc__explains_and_expires_only_where_it_is_told_to),
+        WITH_SNAPSHOT(test_snapshot__options_out_of_bounds__are_refused),
         WITH_SNAPSHOT(test_snapshot__progress_fd__gets_progress_and_the_result_last),
         WITH_SNAPSHOT(test_snapshot__progress_fd__tells_every_failure),
         WITH_SNAPSHOT(test_snapshot__progress_fd_that_is_none__is_refused),
