@@ -72,7 +72,8 @@ int32_t snapshots_choose(const struct snapshots *s, enum snapshot_kind kind, int
         const struct report *report = &view->report;
 
         nodes[i].leads = i == cluster->plan.leader;
-        nodes[i].lag_bytes = cluster->topology->nodes[i].lag_bytes;
+        /* what a collector found it deletes in a later run on the same machine */
+        nodes[i].lag_bytes = kind == SNAPSHOT_GC ? 0 : cluster->topology->nodes[i].lag_bytes;
         nodes[i].usable = view->known && view->reachable &&
                           (kind != SNAPSHOT_CREATE ||
                            (report->pg == PG_UP && report->complete &&
