@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agent/api_internal.h"
+#include "agent/lane.h"
 #include "base/clock.h"
 #include "base/http_server.h"
 #include "base/json.h"
@@ -59,9 +60,7 @@ json_t *api_body(struct http_request *request)
     return NULL;
 }
 
-/* A number of the query; false: it is answered 400. */
-static bool query_number(struct http_request *request, const char *name, int64_t max,
-                         int64_t *value)
+bool api_query_number(struct http_request *request, const char *name, int64_t max, int64_t *value)
 {
     const char *text = http_request_query(request, name);
     struct err err = {0};
@@ -173,9 +172,8 @@ static void take_relay(struct agent *agent, const struct http_request *request)
     }
 }
 
-/* Does the reader count in another life of this agent? Its sequence may well have come to the same
- * number again. */
-static bool other_run(const struct agent *agent, const struct http_request *request)
+/* Its sequence may well have come to the same number again. */
+bool api_other_run(const struct agent *agent, const struct http_request *request)
 {
     const char *text = http_request_query(request, "run");
     char own[24];
@@ -189,12 +187,12 @@ static void get_report(struct http_request *request, void *arg)
     struct agent *agent = arg;
     int64_t since = -1, wait_ms = 0;
 
-    if (!query_number(request, "since", INT64_MAX, &since) ||
-        !query_number(request, "wait_ms", WAIT_MAX_MS, &wait_ms))
+    if (!api_query_number(request, "since", INT64_MAX, &since) ||
+        !api_query_number(request, "wait_ms", WAIT_MAX_MS, &wait_ms))
         return;
     take_relay(agent, request);
     /* a sequence of an earlier run of this agent is no news that was heard already */
-    if (since < 0 || (uint64_t)since != agent->sequence || other_run(agent, request)) {
+    if (since < 0 || (uint64_t)since != agent->sequence || api_other_run(agent, request)) {
         (void)report_update(agent);
         respond_report(request, report_text(agent));
     } else if (wait_ms == 0) {
@@ -209,9 +207,9 @@ static void get_events(struct http_request *request, void *arg)
     struct agent *agent = arg;
     int64_t since = 0, wait_ms = 0, limit = EVENTS_LIMIT;
 
-    if (!query_number(request, "since", INT64_MAX, &since) ||
-        !query_number(request, "wait_ms", WAIT_MAX_MS, &wait_ms) ||
-        !query_number(request, "limit", EVENTS_LIMIT, &limit))
+    if (!api_query_number(request, "since", INT64_MAX, &since) ||
+        !api_query_number(request, "wait_ms", WAIT_MAX_MS, &wait_ms) ||
+        !api_query_number(request, "limit", EVENTS_LIMIT, &limit))
         return;
     if (wait_ms == 0 || events_last(agent->events) > (uint64_t)since)
         http_respond_json(request, 200, events_list(agent->events, (uint64_t)since, (size_t)limit));
@@ -443,6 +441,11 @@ static const struct http_route fixed_routes[] = {
     {HTTP_POST, "/v1/discard", HTTP_READ, post_discard, NULL},
     {HTTP_GET, "/v1/document", HTTP_READ, api_document_get, NULL},
     {HTTP_POST, "/v1/document", HTTP_READ, api_document_post, NULL},
+    {HTTP_GET, "/v1/task", HTTP_READ, task_get, NULL},
+    {HTTP_POST, "/v1/task", HTTP_READ, task_post, NULL},
+    {HTTP_DELETE, "/v1/task", HTTP_READ, task_delete, NULL},
+    {HTTP_POST, "/v1/permit", HTTP_READ, permit_post, NULL},
+    {HTTP_GET, "/v1/snapshots", HTTP_READ, snapshots_get, NULL},
 };
 
 static void observe_request(void *arg, int route, int status, int64_t duration_us,

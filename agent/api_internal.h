@@ -1,4 +1,5 @@
-/* Shared by the files of the agent's HTTP API (api.c, health_api.c, document_api.c, metrics.c). */
+/* Shared by the files of the agent's HTTP API (api.c, health_api.c, document_api.c, task_api.c,
+ * listing.c, metrics.c). */
 #ifndef OGEL_AGENT_API_INTERNAL_H
 #define OGEL_AGENT_API_INTERNAL_H
 
@@ -14,6 +15,7 @@ enum { ROUTES_MAX = 32, HEALTH_ROUTES_MAX = 16, STATUS_CLASSES = 6 };
 
 struct waiter;
 struct document_waiter;
+struct task_waiter;
 
 struct health_route {
     struct agent *agent;
@@ -26,6 +28,7 @@ struct api {
     struct health_route health[HEALTH_ROUTES_MAX];
     struct waiter *waiters;
     struct document_waiter *document_waiters;
+    struct task_waiter *task_waiters;
     struct http_request *registration; /* waits for its answer */
 
     /* for metrics */

@@ -2,6 +2,7 @@
  * serves, and turns. SIGTERM ends the agent and leaves Postgres running, SIGINT stops both. */
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +11,10 @@
 #include "agent/command.h"
 #include "agent/document.h"
 #include "agent/durable.h"
+#include "agent/lane.h"
 #include "agent/node.h"
 #include "agent/proc.h"
+#include "agent/task_child.h"
 #include "agent/worker.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -59,7 +62,8 @@ static const char description[] =
     "upgraded "
     "under a live database. SIGINT stops PostgreSQL (a fast shutdown, after stop_timeout a kill) "
     "and then "
-    "the agent. SIGHUP reads log_level, tokens and passwords again; the leader's agent gives "
+    "the agent. SIGHUP reads log_level, snapshots, tokens and passwords again; the leader's agent "
+    "gives "
     "changed "
     "passwords to PostgreSQL.";
 
@@ -117,6 +121,7 @@ static int lock_directories(struct err *err)
     snprintf(path, sizeof path, "%s/agent.lock", options->state_directory);
     if (file_lock_acquire(path, &lock_fd, err) < 0)
         return err_context(err, "another agent uses this state directory");
+    task_child_end_orphan(options->state_directory);
     return child_end_orphans(options->state_directory, ORPHANS_MS, err);
 }
 
@@ -163,7 +168,7 @@ static void quit_when_idle(void *arg)
             agent_stop_postgres(&agent);
         return;
     }
-    if (late || (worker_idle(agent.steps) && worker_idle(agent.background)))
+    if (late || (worker_idle(agent.steps) && worker_idle(agent.background) && lane_idle(&agent)))
         loop_stop(agent.loop);
 }
 
@@ -175,6 +180,7 @@ static void quit(bool stop_postgres)
     agent.stop_postgres = agent.stop_postgres || stop_postgres;
     agent.quit_by_ms = clock_boot_ms() +
                        (stop_postgres ? agent.config.options.stop_timeout_ms : (int64_t)QUIT_MS);
+    (void)lane_cancel(&agent, NULL, "the agent was stopped");
     if (stop_postgres)
         agent_stop_postgres(&agent);
     loop_timer_repeat(quit_timer, QUIT_POLL_MS);
@@ -234,6 +240,10 @@ static void reload_done(void *arg)
         }
     }
     if (reload->rc == 0) {
+        struct snapshot_options snapshots = agent.config.options.snapshots;
+
+        agent.config.options.snapshots = reload->config.options.snapshots;
+        reload->config.options.snapshots = snapshots; /* freed with it */
         log_set_level((enum log_level)reload->config.options.log_level);
         log_event(LOG_LEVEL_INFO, "reloaded", NULL);
         agent.in.roles_done = false;
@@ -264,7 +274,8 @@ static bool reaping;
 
 static void reap_work(void *arg)
 {
-    const pid_t keep[] = {agent.hands.server_pid, agent.hands.child_pid};
+    const pid_t keep[] = {agent.hands.server_pid, agent.hands.child_pid,
+                          atomic_load(&agent.task_pid), atomic_load(&agent.listing_pid)};
 
     (void)arg;
     proc_reap_orphans(keep, OGEL_ARRAY_LEN(keep));
@@ -306,6 +317,7 @@ static int start_threads(struct err *err)
     agent.beat = loop_timer_new(agent.loop, observe_beat, &agent);
     quit_timer = loop_timer_new(agent.loop, quit_when_idle, NULL);
     peers_new(&agent);
+    lane_new(&agent);
     return 0;
 }
 
@@ -358,6 +370,8 @@ static void run(void)
     if (loop_run(agent.loop, &err) < 0)
         log_err(LOG_LEVEL_ERROR, "loop_failed", &err);
     api_stop(&agent);
+    listing_stop(&agent);
+    lane_stop(&agent);
     peers_stop(&agent);
     log_event(LOG_LEVEL_INFO, "stopped", NULL);
     log_thread_stop(LOG_STOP_MS);

@@ -1,8 +1,10 @@
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "agent/api_internal.h"
 #include "agent/health.h"
+#include "agent/lane.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/prom.h"
@@ -114,6 +116,59 @@ static void put_peers(FILE *out, struct agent *agent)
           agent->report.leading ? (double)(clock_boot_ms() - agent->in.confirmed_ms) / 1e3 : 0);
 }
 
+static void put_snapshots(FILE *out, const struct agent *agent)
+{
+    const struct task *task = lane_task(agent);
+    bool runs = task->state == TASK_RUNNING;
+
+    prom_family(out, "ogel_snapshot_task_running", "gauge",
+                "1 while this node works on a snapshot task of that kind.");
+    for (int kind = 0; kind < TASK_KINDS; kind++)
+        prom_sample(out, "ogel_snapshot_task_running", PROM_LABELS("kind", task_kind_names[kind]),
+                    runs && (int)task->request.kind == kind);
+    gauge(out, "ogel_snapshot_task_done_bytes",
+          "How much of the database the running task has worked through; 0 without one.",
+          runs ? (double)task->done_bytes : 0);
+    gauge(out, "ogel_snapshot_task_size_bytes",
+          "How much the running task has to work through, as far as it is known.",
+          runs ? (double)task->total_bytes : 0);
+    gauge(out, "ogel_snapshot_task_stored_bytes",
+          "What the running task has put into the store, or taken out of it.",
+          runs ? (double)task->stored_bytes : 0);
+    prom_family(out, "ogel_snapshot_last_success_timestamp_seconds", "gauge",
+                "When a task of that kind ended well here last, since the agent started.");
+    for (int kind = 0; kind < TASK_KINDS; kind++)
+        if (lane_last_success_ms(agent, (enum task_kind)kind) != 0)
+            prom_sample(out, "ogel_snapshot_last_success_timestamp_seconds",
+                        PROM_LABELS("kind", task_kind_names[kind]),
+                        (double)(lane_last_success_ms(agent, (enum task_kind)kind) / 1000));
+    prom_family(out, "ogel_snapshot_failures_total", "counter",
+                "Tasks of that kind that failed here or were cancelled.");
+    for (int kind = 0; kind < TASK_KINDS; kind++)
+        prom_sample(out, "ogel_snapshot_failures_total", PROM_LABELS("kind", task_kind_names[kind]),
+                    (double)lane_failures(agent, (enum task_kind)kind));
+}
+
+static const char *route_pattern(const struct api *api, size_t row)
+{
+    return row < api->route_count ? api->routes[row].pattern : "none";
+}
+
+/* Of all methods of a path together, at the first of them: a sample must not stand there twice. */
+static uint64_t requests_of(const struct api *api, size_t row, int status)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0; i <= ROUTES_MAX; i++) {
+        if (strcmp(route_pattern(api, i), route_pattern(api, row)) != 0)
+            continue;
+        if (i < row)
+            return 0;
+        count += api->requests[i][status];
+    }
+    return count;
+}
+
 static void put_api(FILE *out, const struct agent *agent)
 {
     const struct api *api = agent->api;
@@ -128,14 +183,14 @@ static void put_api(FILE *out, const struct agent *agent)
                 "Answered requests by route and class of status.");
     for (size_t row = 0; row <= ROUTES_MAX; row++)
         for (int status = 1; status < STATUS_CLASSES; status++) {
-            if (api->requests[row][status] == 0)
+            const char *pattern = route_pattern(api, row);
+            uint64_t count = requests_of(api, row, status);
+
+            if (count == 0)
                 continue;
             class[0] = (char)('0' + status);
             prom_sample(out, "ogel_http_requests_total",
-                        PROM_LABELS("route",
-                                    row < api->route_count ? api->routes[row].pattern : "none",
-                                    "code", class),
-                        (double)api->requests[row][status]);
+                        PROM_LABELS("route", pattern, "code", class), (double)count);
         }
     prom_family(out, "ogel_http_request_duration_seconds", "histogram",
                 "From a complete request to its answer, without those that wait for news.");
@@ -155,6 +210,7 @@ char *metrics_text(struct agent *agent)
     put_node(out, agent);
     put_replication(out, agent);
     put_peers(out, agent);
+    put_snapshots(out, agent);
     put_api(out, agent);
     prom_family(out, "ogel_events_total", "counter", "Entries ever written to the event log.");
     prom_sample(out, "ogel_events_total", NULL, (double)events_last(agent->events));

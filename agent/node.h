@@ -7,6 +7,7 @@
  *   observe.c   the postmaster's end, samples of Postgres, looks at the data directory, children
  *   report.c    the report and its sequence number
  *   peers.c     the other two agents and their Postgres
+ *   lane.c      snapshot tasks, which are none of the core's business
  *   api.c       HTTP
  */
 #ifndef OGEL_AGENT_NODE_H
@@ -29,6 +30,8 @@
 struct api;
 struct http_client;
 struct http_server;
+struct lane;
+struct listing;
 struct loop;
 struct loop_timer;
 struct loop_watch;
@@ -56,6 +59,10 @@ struct agent {
     struct http_server *server;
     struct api *api;
     struct peers *peers;
+    struct lane *lane;       /* snapshot tasks */
+    struct listing *listing; /* of a store, under way; NULL: none */
+    /* their children, for the thread that collects others; 0: none */
+    _Atomic pid_t task_pid, listing_pid;
     struct hands hands; /* the steps' thread's, once that runs */
     struct events *events;
     bool events_unsynced; /* appended since events_sync() */
@@ -210,6 +217,10 @@ struct http_request;
 bool api_may_change(struct http_request *request);
 /* The body as a JSON object, a new reference; NULL: it is answered 400. */
 json_t *api_body(struct http_request *request);
+/* A number of the query; false: it is answered 400. */
+bool api_query_number(struct http_request *request, const char *name, int64_t max, int64_t *value);
+/* Does the reader, by its "run", count in another life of this agent? */
+bool api_other_run(const struct agent *agent, const struct http_request *request);
 
 /* --- document_api.c: the document's own routes
  * ----------------------------------------------------- */

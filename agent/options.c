@@ -90,6 +90,45 @@ static const struct opt password_table[] = {
     {.name = NULL},
 };
 
+static const struct opt snapshot_table[] = {
+    {.name = "credentials_file",
+     .type = OPT_PATH,
+     .offset = offsetof(struct snapshot_options, credentials_file),
+     .flags = OPT_SECRET_FILE | OPT_RELOAD,
+     .help = "File with the one line ACCESS_KEY:SECRET_KEY for an S3 store, mode 0600; it is read "
+             "anew for each task.",
+     .sample = "/etc/ogel/store-credentials"},
+    {.name = "temporary_directory",
+     .type = OPT_PATH,
+     .offset = offsetof(struct snapshot_options, temporary_directory),
+     .flags = OPT_RELOAD,
+     .help = "Where a task keeps lists of files for the time being; without it /var/tmp.",
+     .sample = "/var/tmp"},
+    {.name = "scratch_directory",
+     .type = OPT_PATH,
+     .offset = offsetof(struct snapshot_options, scratch_directory),
+     .flags = OPT_RELOAD,
+     .help = "Where a drill restores a snapshot to; needs room for the whole database. Without it "
+             "the temporary directory.",
+     .sample = "/var/lib/ogel/scratch"},
+    {.name = "jobs",
+     .type = OPT_INT,
+     .offset = offsetof(struct snapshot_options, jobs),
+     .dflt = "0",
+     .max = 64,
+     .flags = OPT_RELOAD,
+     .help = "How many threads compress or fetch; 0 leaves it to ogelctl."},
+    {.name = "progress_timeout",
+     .type = OPT_DURATION,
+     .offset = offsetof(struct snapshot_options, progress_timeout_ms),
+     .dflt = "5min",
+     .min = 1000,
+     .max = 86400000,
+     .flags = OPT_RELOAD,
+     .help = "A task that makes no progress for so long is ended."},
+    {.name = NULL},
+};
+
 #define FIELD_AT(field) offsetof(struct agent_options, field)
 #define TIMEOUT(name_, field, dflt_, min_, max_, text)                                             \
     {                                                                                              \
@@ -164,6 +203,12 @@ const struct opt agent_option_table[] = {
      .table = password_table,
      .help = "Passwords of the roles that the agent keeps in Postgres. One line each, mode 0600. "
              "Change the file at all nodes, then SIGHUP: the leader's agent applies it."},
+    {.name = "snapshots",
+     .type = OPT_MAP,
+     .offset = FIELD_AT(snapshots),
+     .table = snapshot_table,
+     .help = "Snapshots that this node takes, checks or collects for the cluster. Where they are "
+             "kept is said by the cluster document."},
     {.name = "metrics_open",
      .type = OPT_BOOL,
      .offset = FIELD_AT(metrics_open),

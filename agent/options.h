@@ -35,6 +35,15 @@ struct postgres_options {
     int64_t port;
 };
 
+/* Of snapshot tasks; all of them may change with a reload. */
+struct snapshot_options {
+    char *credentials_file;    /* NULL: none */
+    char *temporary_directory; /* NULL: ogelctl's own default */
+    char *scratch_directory;   /* NULL: the same */
+    int64_t jobs;              /* 0: the same */
+    int64_t progress_timeout_ms;
+};
+
 struct agent_options {
     char *cluster;
     char *node;
@@ -49,6 +58,7 @@ struct agent_options {
     struct {
         char *path[PASSWORD_COUNT];
     } passwords;
+    struct snapshot_options snapshots;
     bool metrics_open;
     int64_t memory_percent;
     char *locale;
@@ -65,7 +75,7 @@ struct agent_options {
     int log_level;
 };
 
-/* Read once at the start; SIGHUP reads log_level and the secrets again. */
+/* Read once at the start; SIGHUP reads log_level, options.snapshots and the secrets again. */
 struct agent_config {
     struct agent_options options;
     char ids[NODE_COUNT][NODE_ID_SIZE];      /* the slots: the three ids in ascending order */

@@ -14,6 +14,8 @@
 
 enum { HBA_FILE_MAX = 65536 };
 
+static const char snapshots_prefix[] = "snapshots.", keep_prefix[] = "keep.";
+
 static const struct arg_row options[] = {
     {"listen", 0, "ADDRESSES",
      "set: the addresses that Postgres listens on, as in listen_addresses.", NULL, false},
@@ -51,9 +53,30 @@ static void print_version(const json_t *document)
            view_flag(document, "maintenance") ? ", MAINTENANCE MODE is on" : "");
 }
 
+/* As they are set: snapshots.keep.daily=7. */
+static void print_snapshots(const char *prefix, const json_t *section)
+{
+    const json_t *value;
+    const char *name;
+
+    json_object_foreach((json_t *)(uintptr_t)section, name, value)
+    {
+        char *path = xasprintf("%s%s", prefix, name), *below = xasprintf("%s.", path);
+
+        if (json_is_object(value))
+            print_snapshots(below, value);
+        else if (json_is_string(value))
+            printf("  %s=%s\n", path, json_string_value(value));
+        else if (json_is_integer(value))
+            printf("  %s=%" JSON_INTEGER_FORMAT "\n", path, json_integer_value(value));
+        free(below);
+        free(path);
+    }
+}
+
 static void print_rest(const json_t *document)
 {
-    const json_t *item;
+    const json_t *section = json_object_get(document, "snapshots"), *item;
     const char *id;
     size_t i;
 
@@ -69,6 +92,9 @@ static void print_rest(const json_t *document)
         puts("\naccess rules:");
     json_array_foreach(json_object_get(document, "hba"), i, item)
         printf("  %s\n", json_string_value(item));
+    if (json_object_size(section) > 0)
+        puts("\nsnapshots:");
+    print_snapshots(snapshots_prefix, section);
 }
 
 static enum ctl_exit show(struct ctl *ctl, struct err *err)
@@ -284,9 +310,41 @@ out:
 
 /* --- set and unset -------------------------------------------------------------------------- */
 
+/* "level" and "keep.daily" are numbers; the rest are texts. */
+static json_t *snapshot_value(const char *name, const char *text)
+{
+    int64_t number;
+
+    if ((strcmp(name, "level") == 0 || strncmp(name, keep_prefix, strlen(keep_prefix)) == 0) &&
+        units_parse_int(text, 0, INT32_MAX, &number, NULL) == 0)
+        return json_integer(number);
+    return json_string(text);
+}
+
+/* A name behind "snapshots.": no setting of Postgres, but a member of that part of the document. */
+static void set_snapshot(json_t *change, const char *name, json_t *value)
+{
+    json_t *section = json_object_get(change, "snapshots"), *keep;
+
+    if (section == NULL) {
+        section = json_object();
+        json_object_set_new(change, "snapshots", section);
+    }
+    if (strncmp(name, keep_prefix, strlen(keep_prefix)) != 0) {
+        json_object_set_new(section, name, value);
+        return;
+    }
+    keep = json_object_get(section, "keep");
+    if (keep == NULL) {
+        keep = json_object();
+        json_object_set_new(section, "keep", keep);
+    }
+    json_object_set_new(keep, name + strlen(keep_prefix), value);
+}
+
 /* "NAME=VALUE" of the operands from the second on; for unset "NAME". Postgres' names have no case.
- */
-static json_t *read_settings(const struct args *args, bool unset, struct err *err)
+ * Those of snapshots go straight into CHANGE. */
+static json_t *read_settings(const struct args *args, bool unset, json_t *change, struct err *err)
 {
     json_t *settings = json_object();
 
@@ -304,7 +362,12 @@ static json_t *read_settings(const struct args *args, bool unset, struct err *er
             json_decref(settings);
             return NULL;
         }
-        json_object_set_new(settings, name, unset ? json_null() : json_string(text + len + 1));
+        if (strncmp(name, snapshots_prefix, strlen(snapshots_prefix)) == 0)
+            set_snapshot(change, name + strlen(snapshots_prefix),
+                         unset ? json_null()
+                               : snapshot_value(name + strlen(snapshots_prefix), text + len + 1));
+        else
+            json_object_set_new(settings, name, unset ? json_null() : json_string(text + len + 1));
         free(name);
     }
     return settings;
@@ -357,7 +420,7 @@ static int add_address(json_t *nodes, const char *text, struct err *err)
 static json_t *read_change(const struct args *args, bool unset, struct err *err)
 {
     const char *listen = args_value(args, "listen"), *hba = args_value(args, "hba"), *text;
-    json_t *change = json_object(), *part = read_settings(args, unset, err);
+    json_t *change = json_object(), *part = read_settings(args, unset, change, err);
     int at = 0, rc = part != NULL ? 0 : -1;
 
     if (rc == 0 && json_object_size(part) > 0)
@@ -448,7 +511,12 @@ const struct ctl_command cmd_config = {
                    "changes settings; ones "
                    "that would break replication or durability are refused with the reason. unset "
                    "takes settings "
-                   "out, so that defaults hold again.",
+                   "out, so that defaults hold again.\n\n"
+                   "Names that begin with snapshots. are no settings of Postgres but say where "
+                   "snapshots of the cluster go and when: snapshots.store, .schedule, .verify and "
+                   ".drill ('every 1d', or five fields as in cron), .node (follower, leader or a "
+                   "node's id), .max_rate, .level, .keep.daily, .keep.weekly, .keep.monthly, "
+                   ".keep.least.",
     .options = options,
     .words = "show diff set unset",
     .operands_min = 1,

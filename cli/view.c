@@ -259,10 +259,69 @@ static void print_nodes(const json_t *cluster, FILE *out, bool color)
     table_free(table);
 }
 
+/* --- snapshots ------------------------------------------------------------------------------ */
+
+static void age_text(const json_t *outcome, char *out, size_t size)
+{
+    int64_t age = view_number(outcome, "age_s", -1);
+
+    if (age < 0)
+        snprintf(out, size, "none");
+    else if (age < 120)
+        snprintf(out, size, "%" PRId64 " s ago", age);
+    else if (age < 7200)
+        snprintf(out, size, "%" PRId64 " min ago", age / 60);
+    else if (age < 172800)
+        snprintf(out, size, "%" PRId64 " h ago", age / 3600);
+    else
+        snprintf(out, size, "%" PRId64 " d ago", age / 86400);
+}
+
+static void print_task(const json_t *task, FILE *out)
+{
+    int64_t done = view_number(task, "done_bytes", 0), total = view_number(task, "total_bytes", 0);
+
+    fprintf(out, ", now: %s on %s", view_text(task, "kind"), view_text(task, "node"));
+    if (total > 0 && done > 0)
+        fprintf(out, " %" PRId64 " %%", done >= total ? 100 : done * 100 / total);
+}
+
+static void print_snapshots(const json_t *snapshots, FILE *out)
+{
+    const char *schedule = view_text(snapshots, "schedule"), *next = view_text(snapshots, "next");
+    const json_t *task = json_object_get(snapshots, "task");
+    char last[32], verify[32], drill[32];
+
+    age_text(json_object_get(snapshots, "last"), last, sizeof(last));
+    age_text(json_object_get(snapshots, "last_verify"), verify, sizeof(verify));
+    age_text(json_object_get(snapshots, "last_drill"), drill, sizeof(drill));
+    fprintf(out, "\nsnapshots: last %s, verified %s, drilled %s, ", last, verify, drill);
+    if (schedule[0] == '\0')
+        fputs("no schedule", out);
+    else
+        fprintf(out, "%s%s%.19s%s", schedule, next[0] != '\0' ? ", next " : "", next,
+                next[0] != '\0' ? "Z" : "");
+    if (json_is_object(task))
+        print_task(task, out);
+    fputc('\n', out);
+}
+
 void view_print_cluster(const json_t *cluster, FILE *out, bool color)
 {
+    const json_t *snapshots = json_object_get(cluster, "snapshots");
+    const char *problem = view_text(snapshots, "problem");
+
     print_headline(cluster, out, color);
     view_print_blockers(cluster, out, color);
+    if (problem[0] != '\0') {
+        char *line = xasprintf("  snapshots: %s", problem);
+
+        style_print(out, color, STYLE_WARN, line);
+        fputc('\n', out);
+        free(line);
+    }
     fputc('\n', out);
     print_nodes(cluster, out, color);
+    if (json_is_object(snapshots))
+        print_snapshots(snapshots, out);
 }

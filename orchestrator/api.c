@@ -12,21 +12,22 @@
 #include "base/secret.h"
 #include "base/units.h"
 #include "config.h"
+#include "orchestrator/api_internal.h"
 #include "orchestrator/connect.h"
 #include "orchestrator/metrics.h"
 #include "orchestrator/options.h"
 #include "orchestrator/shell.h"
+#include "orchestrator/snapshots.h"
 #include "orchestrator/topology.h"
 
 enum {
     BODY_DEPTH = 8,
-    WHO_SIZE = 200,
     EVENTS_DEFAULT = 100,
     EVENTS_MAX = 2000,
     DOCUMENT_WAIT_MS = 20000,
     STREAM_BACKLOG_BYTES = 4 << 20,
     TOKEN_SIZE = 257,
-    ROUTES_MAX = 32
+    ROUTES_MAX = 48
 };
 
 struct api {
@@ -37,7 +38,7 @@ struct api {
 
 /* --- what all handlers share ------------------------------------------------------------------ */
 
-static struct cluster *find_cluster(struct http_request *request, struct orchestrator *orchestrator)
+struct cluster *api_find_cluster(struct http_request *request, struct orchestrator *orchestrator)
 {
     const char *name = http_request_param(request, "name");
     struct cluster *cluster = orchestrator_cluster(orchestrator, name);
@@ -59,21 +60,18 @@ static struct node *find_node(struct http_request *request, struct cluster *clus
     return node;
 }
 
-/* Who asks: what the client says of its user, and what is proved: the token's name and the address.
- */
-static void who_asks(struct http_request *request, char who[WHO_SIZE])
+void api_who_asks(struct http_request *request, char who[API_WHO_SIZE])
 {
     const char *user = http_request_header(request, "X-Ogel-Operator");
 
-    snprintf(who, WHO_SIZE, "%.100s (token %s, %s)", user && *user ? user : "unnamed",
+    snprintf(who, API_WHO_SIZE, "%.100s (token %s, %s)", user && *user ? user : "unnamed",
              request->token_name ? request->token_name : "-", request->peer);
     for (char *at = who; *at; at++)
         if (*at < ' ' || *at > '~')
             *at = '?';
 }
 
-/* The body as an object; an empty one is {}. Answers 400 itself and returns NULL. */
-static json_t *read_body(struct http_request *request, const char *const *fields)
+json_t *api_read_body(struct http_request *request, const char *const *fields)
 {
     struct err err = {0};
     json_t *json = NULL;
@@ -89,16 +87,15 @@ static json_t *read_body(struct http_request *request, const char *const *fields
     return json;
 }
 
-static bool bad_field(struct http_request *request, json_t *body, const struct err *err)
+bool api_bad_field(struct http_request *request, json_t *body, const struct err *err)
 {
     http_respond_problem(request, 400, NULL, "%s", err->text);
     json_decref(body);
     return false;
 }
 
-/* An optional field that names a node. Answers itself and returns false when it does not. */
-static bool read_target(struct http_request *request, struct cluster *cluster, json_t *body,
-                        const char *field, int32_t *slot)
+bool api_read_target(struct http_request *request, struct cluster *cluster, json_t *body,
+                     const char *field, int32_t *slot)
 {
     char id[NODE_ID_SIZE] = "";
     struct err err = {0};
@@ -106,7 +103,7 @@ static bool read_target(struct http_request *request, struct cluster *cluster, j
 
     *slot = NODE_NONE;
     if (json_field_string(body, field, JSON_OPTIONAL, id, sizeof id, &err))
-        return bad_field(request, body, &err);
+        return api_bad_field(request, body, &err);
     if (!id[0])
         return true;
     node = find_node(request, cluster, id);
@@ -167,9 +164,9 @@ static void submit(struct http_request *request, struct cluster *cluster,
     int64_t timeout_ms = cluster->orchestrator->options->request_timeout_ms;
     struct operation *operation = xcalloc(1, sizeof *operation);
     struct err err = {0};
-    char who[WHO_SIZE];
+    char who[API_WHO_SIZE];
 
-    who_asks(request, who);
+    api_who_asks(request, who);
     operation->cluster = cluster;
     operation->request = request;
     operation->id = request_submit(cluster, wish, who, timeout_ms, operation_done, operation, &err);
@@ -184,12 +181,12 @@ static void submit(struct http_request *request, struct cluster *cluster,
 static void handle_init(struct http_request *request, void *arg)
 {
     static const char *const fields[] = {"first_leader", NULL};
-    struct cluster *cluster = find_cluster(request, arg);
+    struct cluster *cluster = api_find_cluster(request, arg);
     struct request wish = {.kind = REQUEST_INIT};
     json_t *body;
 
-    if (!cluster || !(body = read_body(request, fields)) ||
-        !read_target(request, cluster, body, "first_leader", &wish.target))
+    if (!cluster || !(body = api_read_body(request, fields)) ||
+        !api_read_target(request, cluster, body, "first_leader", &wish.target))
         return;
     json_decref(body);
     rand_bytes(wish.cluster.bytes, sizeof wish.cluster.bytes);
@@ -206,7 +203,7 @@ static bool read_destroyed(struct http_request *request, struct cluster *cluster
 
     if (json_field_bool(body, "accept_data_loss", JSON_OPTIONAL, &accepted, &err) ||
         json_field_array(body, "destroyed", JSON_OPTIONAL, NODE_COUNT - 1, &list, &err))
-        return bad_field(request, body, &err);
+        return api_bad_field(request, body, &err);
     json_array_foreach(list, i, item)
     {
         struct node *node = json_is_string(item) ? cluster_node(cluster, json_string_value(item))
@@ -214,7 +211,7 @@ static bool read_destroyed(struct http_request *request, struct cluster *cluster
 
         if (!node) {
             err_set(&err, ERR_INVALID, "field \"destroyed\": expected ids of this cluster's nodes");
-            return bad_field(request, body, &err);
+            return api_bad_field(request, body, &err);
         }
         wish->destroyed[node->slot] = true;
         count++;
@@ -223,7 +220,7 @@ static bool read_destroyed(struct http_request *request, struct cluster *cluster
         err_set(&err, ERR_INVALID,
                 "\"accept_data_loss\" and \"destroyed\" go together: name the nodes that are "
                 "destroyed for good");
-        return bad_field(request, body, &err);
+        return api_bad_field(request, body, &err);
     }
     return true;
 }
@@ -231,12 +228,12 @@ static bool read_destroyed(struct http_request *request, struct cluster *cluster
 static void handle_failover(struct http_request *request, void *arg)
 {
     static const char *const fields[] = {"target", "accept_data_loss", "destroyed", NULL};
-    struct cluster *cluster = find_cluster(request, arg);
+    struct cluster *cluster = api_find_cluster(request, arg);
     struct request wish = {.kind = REQUEST_FAILOVER};
     json_t *body;
 
-    if (!cluster || !(body = read_body(request, fields)) ||
-        !read_target(request, cluster, body, "target", &wish.target) ||
+    if (!cluster || !(body = api_read_body(request, fields)) ||
+        !api_read_target(request, cluster, body, "target", &wish.target) ||
         !read_destroyed(request, cluster, body, &wish))
         return;
     json_decref(body);
@@ -246,12 +243,12 @@ static void handle_failover(struct http_request *request, void *arg)
 static void handle_switchover(struct http_request *request, void *arg)
 {
     static const char *const fields[] = {"target", NULL};
-    struct cluster *cluster = find_cluster(request, arg);
+    struct cluster *cluster = api_find_cluster(request, arg);
     struct request wish = {.kind = REQUEST_SWITCHOVER};
     json_t *body;
 
-    if (!cluster || !(body = read_body(request, fields)) ||
-        !read_target(request, cluster, body, "target", &wish.target))
+    if (!cluster || !(body = api_read_body(request, fields)) ||
+        !api_read_target(request, cluster, body, "target", &wish.target))
         return;
     json_decref(body);
     submit(request, cluster, &wish);
@@ -260,7 +257,7 @@ static void handle_switchover(struct http_request *request, void *arg)
 static void submit_job(struct http_request *request, struct orchestrator *orchestrator,
                        enum job_kind kind)
 {
-    struct cluster *cluster = find_cluster(request, orchestrator);
+    struct cluster *cluster = api_find_cluster(request, orchestrator);
     struct node *node = cluster ? find_node(request, cluster, http_request_param(request, "id"))
                                 : NULL;
 
@@ -324,9 +321,9 @@ static void change_document(struct http_request *request, struct cluster *cluste
 {
     struct document_wait *wait = xcalloc(1, sizeof *wait);
     struct err err = {0};
-    char who[WHO_SIZE];
+    char who[API_WHO_SIZE];
 
-    who_asks(request, who);
+    api_who_asks(request, who);
     history_audit(cluster, who, action, json_incref(change));
     wait->request = request;
     wait->call = document_change(cluster, change, who, document_done, wait, &err);
@@ -336,7 +333,7 @@ static void change_document(struct http_request *request, struct cluster *cluste
 
 static void handle_settings(struct http_request *request, void *arg)
 {
-    struct cluster *cluster = find_cluster(request, arg);
+    struct cluster *cluster = api_find_cluster(request, arg);
     struct err err = {0};
     json_t *change = NULL;
 
@@ -350,12 +347,17 @@ static void handle_settings(struct http_request *request, void *arg)
         json_decref(change);
         return;
     }
+    if (snapshots_check_change(change, &err)) {
+        http_respond_problem(request, 400, NULL, "%s", err.text);
+        json_decref(change);
+        return;
+    }
     change_document(request, cluster, "settings", change);
 }
 
 static void handle_settings_get(struct http_request *request, void *arg)
 {
-    struct cluster *cluster = find_cluster(request, arg);
+    struct cluster *cluster = api_find_cluster(request, arg);
     struct document_wait *wait;
     struct err err = {0};
 
@@ -370,15 +372,15 @@ static void handle_settings_get(struct http_request *request, void *arg)
 static void handle_maintenance(struct http_request *request, void *arg)
 {
     static const char *const fields[] = {"enabled", NULL};
-    struct cluster *cluster = find_cluster(request, arg);
+    struct cluster *cluster = api_find_cluster(request, arg);
     struct err err = {0};
     bool enabled = false;
     json_t *body;
 
-    if (!cluster || !(body = read_body(request, fields)))
+    if (!cluster || !(body = api_read_body(request, fields)))
         return;
     if (json_field_bool(body, "enabled", JSON_REQUIRED, &enabled, &err)) {
-        bad_field(request, body, &err);
+        api_bad_field(request, body, &err);
         return;
     }
     json_decref(body);
@@ -389,16 +391,16 @@ static void handle_maintenance(struct http_request *request, void *arg)
 static void change_fence(struct http_request *request, struct orchestrator *orchestrator,
                          bool fence)
 {
-    struct cluster *cluster = find_cluster(request, orchestrator);
+    struct cluster *cluster = api_find_cluster(request, orchestrator);
     struct node *node = cluster ? find_node(request, cluster, http_request_param(request, "id"))
                                 : NULL;
     struct document_wait *wait;
     struct err err = {0};
-    char who[WHO_SIZE];
+    char who[API_WHO_SIZE];
 
     if (!node)
         return;
-    who_asks(request, who);
+    api_who_asks(request, who);
     history_audit(cluster, who, fence ? "fence" : "unfence", json_pack("{s:s}", "node", node->id));
     wait = xcalloc(1, sizeof *wait);
     wait->request = request;
@@ -431,7 +433,7 @@ static void handle_clusters(struct http_request *request, void *arg)
 
 static void handle_cluster(struct http_request *request, void *arg)
 {
-    struct cluster *cluster = find_cluster(request, arg);
+    struct cluster *cluster = api_find_cluster(request, arg);
 
     if (cluster)
         http_respond_json(request, 200, topology_json(cluster));
@@ -507,7 +509,7 @@ static bool read_number(struct http_request *request, const char *name, int64_t 
 
 static void handle_events(struct http_request *request, void *arg)
 {
-    struct cluster *cluster = find_cluster(request, arg);
+    struct cluster *cluster = api_find_cluster(request, arg);
     int64_t since = 0, limit = EVENTS_DEFAULT;
     const char *accept, *last;
 
@@ -584,10 +586,24 @@ static const struct http_route route_table[] = {
     {HTTP_GET, "/metrics", HTTP_READ, handle_metrics, NULL},
 };
 
+static void add_routes(struct api *api, const struct http_route *table, size_t count)
+{
+    OGEL_CHECK(api->route_count + count <= ROUTES_MAX);
+    for (size_t i = 0; i < count; i++) {
+        struct http_route *route = &api->routes[api->route_count++];
+
+        *route = table[i];
+        route->arg = api->orchestrator;
+        if (api->orchestrator->options->metrics_open && route->handler == handle_metrics)
+            route->access = HTTP_OPEN;
+    }
+}
+
 static void observe(void *arg, int route, int status, int64_t duration_us, bool waited)
 {
-    (void)arg;
-    metrics_observe_request(route < 0 ? NULL : &route_table[route], route, status, duration_us,
+    const struct api *api = arg;
+
+    metrics_observe_request(route < 0 ? NULL : &api->routes[route], route, status, duration_us,
                             waited);
 }
 
@@ -627,13 +643,8 @@ int api_start(struct orchestrator *orchestrator, struct err *err)
 
     orchestrator->api = api;
     api->orchestrator = orchestrator;
-    for (size_t i = 0; i < OGEL_ARRAY_LEN(route_table); i++) {
-        api->routes[i] = route_table[i];
-        api->routes[i].arg = orchestrator;
-        if (options->metrics_open && route_table[i].handler == handle_metrics)
-            api->routes[i].access = HTTP_OPEN;
-    }
-    api->route_count = OGEL_ARRAY_LEN(route_table);
+    add_routes(api, route_table, OGEL_ARRAY_LEN(route_table));
+    add_routes(api, snapshot_routes, snapshot_route_count);
     if (read_tokens(&options->tokens, tokens, secrets, &token_count, err) == 0)
         rc = http_server_start(
             &orchestrator->server, orchestrator->loop,
@@ -644,7 +655,8 @@ int api_start(struct orchestrator *orchestrator, struct err *err)
                                          .tokens = tokens,
                                          .n_tokens = token_count,
                                          .stream_backlog_max_bytes = STREAM_BACKLOG_BYTES,
-                                         .observe = observe},
+                                         .observe = observe,
+                                         .observe_arg = api},
             err);
     secret_wipe(secrets, sizeof secrets);
     return rc;

@@ -7,6 +7,7 @@
 #include "base/loop.h"
 #include "base/rand.h"
 #include "orchestrator/shell.h"
+#include "orchestrator/snapshots.h"
 
 enum { AGE_MAX = UINT32_MAX - 1 };
 
@@ -75,6 +76,7 @@ static void round_run(struct cluster *cluster)
     tell_events(cluster, &plan);
     topology_update(cluster);
     document_round(cluster);
+    snapshots_round(cluster);
     request_settled(cluster, &plan);
 }
 
@@ -135,6 +137,7 @@ void cluster_start(struct cluster *cluster)
     cluster->plan.leader = NODE_NONE;
     cluster->timer = loop_timer_new(cluster->orchestrator->loop, round_timer, cluster);
     observe_start(cluster);
+    snapshots_start(cluster);
     loop_timer_start(cluster->timer, 0);
 }
 
@@ -143,6 +146,7 @@ void cluster_stop(struct cluster *cluster)
     observe_stop(cluster);
     act_stop(cluster);
     document_stop(cluster);
+    snapshots_stop(cluster);
     loop_timer_free(cluster->timer);
     cluster->timer = NULL;
 }

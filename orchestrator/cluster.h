@@ -10,6 +10,7 @@
  *   operator.c  operators' requests and their outcome
  *   history.c   events, merged from the agents' logs
  *   topology.c  the plan as JSON, and what /connect answers from
+ *   snapshots.h snapshots on demand and on a schedule, beside all of this
  */
 #ifndef OGEL_ORCHESTRATOR_CLUSTER_H
 #define OGEL_ORCHESTRATOR_CLUSTER_H
@@ -30,6 +31,7 @@ struct orchestrator;
 struct pg_probe;
 struct redis;
 struct resolver;
+struct snapshots;
 
 /* One node: where its agent is, and what is known of it. */
 struct node {
@@ -75,6 +77,7 @@ struct cluster {
     bool held;                  /* by whoever runs it then */
     struct http_client *client; /* shared with some other clusters */
     struct requests *requests;
+    struct snapshots *snapshots;
     struct topology *topology;
     struct watches *watches;                 /* on the topology */
     struct document_call *documents;         /* calls under way */
@@ -153,6 +156,8 @@ void request_settled(struct cluster *cluster, const struct plan *plan);
  * object, is dropped. */
 void history_add(struct cluster *cluster, const char *source,
                  json_t *event); /* takes the reference */
+/* What this orchestrator did; time, run and sequence are added. Takes the reference. */
+void history_note(struct cluster *cluster, json_t *event);
 void history_event(struct cluster *cluster, const struct plan_event *event);
 void history_audit(struct cluster *cluster, const char *who, const char *action, json_t *details);
 json_t *history_list(const struct cluster *cluster, uint64_t since,

@@ -204,7 +204,7 @@ out:
     json_decref(event);
 }
 
-static void add_own(struct cluster *cluster, json_t *event)
+void history_note(struct cluster *cluster, json_t *event)
 {
     char now[CLOCK_ISO8601_SIZE], run[24];
 
@@ -217,11 +217,11 @@ static void add_own(struct cluster *cluster, json_t *event)
 
 void history_event(struct cluster *cluster, const struct plan_event *event)
 {
-    add_own(cluster,
-            json_pack("{s:s,s:s,s:s?,s:I,s:s}", "kind", "decision", "reason",
-                      reason_code(event->reason), "node",
-                      event->node >= 0 ? cluster->nodes[event->node].id : NULL, "generation",
-                      (json_int_t)event->generation, "text", reason_text(event->reason)));
+    history_note(cluster,
+                 json_pack("{s:s,s:s,s:s?,s:I,s:s}", "kind", "decision", "reason",
+                           reason_code(event->reason), "node",
+                           event->node >= 0 ? cluster->nodes[event->node].id : NULL, "generation",
+                           (json_int_t)event->generation, "text", reason_text(event->reason)));
 }
 
 /* Where this orchestrator's end does not reach: at every agent that answers. It need not succeed.
@@ -270,7 +270,7 @@ void history_audit(struct cluster *cluster, const char *who, const char *action,
     log_event(LOG_LEVEL_INFO, "audit", "{s:s,s:s,s:s,s:O}", "cluster", cluster->name, "who", name,
               "action", action, "details", json_object_get(event, "details"));
     keep_at_agents(cluster, name, json_string_value(json_object_get(event, "text")));
-    add_own(cluster, event);
+    history_note(cluster, event);
 }
 
 json_t *history_list(const struct cluster *cluster, uint64_t since, uint32_t limit)

@@ -16,7 +16,7 @@ EXTRA_DIST += tests/golden/decide
 noinst_LIBRARIES += libogorchestrator.a
 libogorchestrator_a_SOURCES = \
 	orchestrator/act.c \
-	orchestrator/api.c \
+	orchestrator/api.c orchestrator/api_internal.h \
 	orchestrator/cluster.c orchestrator/cluster.h \
 	orchestrator/connect.c orchestrator/connect.h \
 	orchestrator/document.c \
@@ -28,8 +28,19 @@ libogorchestrator_a_SOURCES = \
 	orchestrator/redis_publish.c \
 	orchestrator/operator.c \
 	orchestrator/shell.h \
+	orchestrator/snapshot_api.c \
+	orchestrator/snapshot_due.c orchestrator/snapshot_due.h \
+	orchestrator/snapshot_index.c \
+	orchestrator/snapshot_run.c \
+	orchestrator/snapshot_status.c \
+	orchestrator/snapshots.c orchestrator/snapshots.h \
 	orchestrator/topology.c orchestrator/topology.h
 
 bin_PROGRAMS += ogel-orchestrator
 ogel_orchestrator_SOURCES = orchestrator/main.c
-ogel_orchestrator_LDADD = libogorchestrator.a libogdecide.a libogproto.a libogbase.a $(BASE_LIBS)
+ogel_orchestrator_LDADD = libogorchestrator.a libogdecide.a libogsnapshots.a libogproto.a libogbase.a \
+	$(BASE_LIBS)
+
+unit_tests += tests/unit/test_snapshot_due tests/unit/test_snapshot_tasks
+tests_unit_test_snapshot_due_LDADD = libogorchestrator.a libogsnapshots.a $(LDADD)
+tests_unit_test_snapshot_tasks_LDADD = libogorchestrator.a libogsnapshots.a $(LDADD)

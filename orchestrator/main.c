@@ -21,6 +21,7 @@
 #include "config.h"
 #include "orchestrator/options.h"
 #include "orchestrator/shell.h"
+#include "orchestrator/snapshots.h"
 
 enum {
     LOG_QUEUE_BYTES = 1 << 20,
@@ -105,6 +106,7 @@ static void cluster_fill(struct orchestrator *o, struct cluster *cluster,
     }
     cluster->history = history_new();
     cluster->requests = requests_new(cluster);
+    cluster->snapshots = snapshots_new(cluster);
     topology_new(cluster);
 }
 
@@ -212,6 +214,7 @@ static void stop(struct daemon *daemon)
         requests_free(o->clusters[i].requests);
         history_free(o->clusters[i].history);
         topology_free(&o->clusters[i]);
+        snapshots_free(o->clusters[i].snapshots);
     }
     for (uint32_t i = 0; i < o->cluster_count; i += CLUSTERS_PER_CLIENT)
         http_client_free(o->clusters[i].client);

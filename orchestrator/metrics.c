@@ -11,9 +11,10 @@
 #include "base/redis.h"
 #include "config.h"
 #include "orchestrator/shell.h"
+#include "orchestrator/snapshots.h"
 #include "orchestrator/topology.h"
 
-enum { ROUTES = 32 };
+enum { ROUTES = 48 };
 
 /* Requests are the process', not a cluster's. */
 static struct {
@@ -317,6 +318,7 @@ char *metrics_text(struct orchestrator *orchestrator, size_t *size)
     print_clusters(out, orchestrator);
     print_nodes(out, orchestrator);
     print_durations(out, orchestrator);
+    snapshots_print_metrics(out, orchestrator);
     print_process(out, orchestrator);
     if (fclose(out))
         die("metrics: out of memory");

@@ -11,6 +11,7 @@
 #include "base/redis.h"
 #include "orchestrator/options.h"
 #include "orchestrator/shell.h"
+#include "orchestrator/snapshots.h"
 
 enum { REWRITE_MS = 3000, REWRITE_TURNS = 30, KEY_SIZE = CLUSTER_NAME_SIZE + 32 };
 
@@ -92,9 +93,14 @@ static void rewrite(void *arg)
     uint32_t turns = rewrite_turns(orchestrator);
 
     tell(orchestrator);
-    for (uint32_t i = 0; is_up(orchestrator->redis) && i < orchestrator->cluster_count; i += turns)
-        write_topology(
-            &orchestrator->clusters[orchestrator->redis_next++ % orchestrator->cluster_count]);
+    for (uint32_t i = 0; is_up(orchestrator->redis) && i < orchestrator->cluster_count;
+         i += turns) {
+        struct cluster *cluster =
+            &orchestrator->clusters[orchestrator->redis_next++ % orchestrator->cluster_count];
+
+        write_topology(cluster);
+        snapshots_check_redis(cluster);
+    }
 }
 
 static void redis_state(struct redis *redis, enum redis_state state, void *arg)

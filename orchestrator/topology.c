@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "orchestrator/connect.h"
 #include "orchestrator/shell.h"
+#include "orchestrator/snapshots.h"
 
 struct topology_watch {
     struct cluster *cluster;
@@ -340,5 +341,6 @@ json_t *topology_json(struct cluster *cluster)
     for (int32_t slot = 0; slot < NODE_COUNT; slot++)
         json_array_append_new(nodes, node_json(cluster, slot));
     json_object_set_new(json, "nodes", nodes);
+    json_object_set_new(json, "snapshots", snapshots_status_json(cluster));
     return json;
 }

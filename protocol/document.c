@@ -15,7 +15,13 @@ enum {
     HBA_LINES_MAX = 256,
     LINE_MAX_BYTES = 1024,
     PG_NAME_MAX = 63, /* bytes; PostgreSQL cuts longer ones */
+    STORE_URL_MAX = 512,
+    SCHEDULE_MAX = 200,
+    SNAPSHOT_LEVEL_MAX = 19, /* zstd's */
+    KEEP_MAX = 10000,
 };
+#define SNAPSHOT_RATE_MIN ((int64_t)32 * 1024) /* PostgreSQL's bounds of a base backup's */
+#define SNAPSHOT_RATE_MAX ((int64_t)1024 * 1024 * 1024)
 
 /* What the check of a part reads and fills. */
 struct scope {
@@ -236,19 +242,146 @@ static int check_owner(const json_t *value, const struct scope *scope)
     return 0;
 }
 
+/* --- snapshots --- */
+
+/* A path, or an address without credentials: those never stand in the document. */
+static int check_store(const json_t *value, const struct scope *scope)
+{
+    static const char *const schemes[] = {"file:///", "s3://", "s3+http://"};
+    const char *url = json_string_value(value);
+    bool known = is_line(value, 2, STORE_URL_MAX) && url[0] == '/';
+
+    for (size_t i = 0; is_line(value, 2, STORE_URL_MAX) && i < OGEL_ARRAY_LEN(schemes); i++)
+        known = known || (strncmp(url, schemes[i], strlen(schemes[i])) == 0 &&
+                          url[strlen(schemes[i])] != '\0');
+    if (!known)
+        return refuse(scope->err, "snapshots.store",
+                      "expected /DIRECTORY, s3://HOST[:PORT]/BUCKET[/PREFIX], or the same with "
+                      "s3+http://");
+    if (url[0] == 's' && strpbrk(url, "@?#") != NULL)
+        return refuse(scope->err, "snapshots.store",
+                      "credentials do not belong here: each agent's option "
+                      "snapshots.credentials_file names a file with them");
+    return 0;
+}
+
+/* Form only: what the words mean is known where they are carried out (snapshots/schedule.h). */
+static int check_times(const json_t *value, const struct scope *scope)
+{
+    return is_line(value, 1, SCHEDULE_MAX) ? 0
+                                           : err_set(scope->err, ERR_INVALID,
+                                                     "expected a text, as \"every 15min\" or "
+                                                     "\"0 3 * * *\"");
+}
+
+static int check_source(const json_t *value, const struct scope *scope)
+{
+    const char *text = json_string_value(value);
+
+    if (text != NULL && (strcmp(text, "follower") == 0 || strcmp(text, "leader") == 0 ||
+                         slot_of(scope, text) != NODE_NONE))
+        return 0;
+    return err_set(scope->err, ERR_INVALID,
+                   "field \"snapshots.node\": expected \"follower\", \"leader\" or one of %s, %s, "
+                   "%s",
+                   scope->node_ids[0], scope->node_ids[1], scope->node_ids[2]);
+}
+
+static int check_rate(const json_t *value, const struct scope *scope)
+{
+    int64_t bytes;
+
+    if (json_is_string(value) && units_parse_size(json_string_value(value), &bytes, NULL) == 0 &&
+        bytes >= SNAPSHOT_RATE_MIN && bytes <= SNAPSHOT_RATE_MAX)
+        return 0;
+    return refuse(scope->err, "snapshots.max_rate", "expected a size, \"32kB\" to \"1GB\"");
+}
+
+static int check_level(const json_t *value, const struct scope *scope)
+{
+    json_int_t level = json_integer_value(value);
+
+    return json_is_integer(value) && level >= 1 && level <= SNAPSHOT_LEVEL_MAX
+               ? 0
+               : refuse(scope->err, "snapshots.level", "expected 1 to 19");
+}
+
+static const char *const keep_names[] = {"daily", "weekly", "monthly", "least", NULL};
+
+static int check_keep(const json_t *value, const struct scope *scope)
+{
+    if (!json_is_object(value))
+        return refuse(scope->err, "snapshots.keep", "expected an object of numbers");
+    for (size_t i = 0; keep_names[i] != NULL; i++) {
+        const json_t *number = json_object_get(value, keep_names[i]);
+        json_int_t least = strcmp(keep_names[i], "least") == 0;
+
+        if (number != NULL && (!json_is_integer(number) || json_integer_value(number) < least ||
+                               json_integer_value(number) > KEEP_MAX))
+            return err_set(scope->err, ERR_INVALID,
+                           "field \"snapshots.keep.%s\": expected %d to %d", keep_names[i],
+                           (int)least, KEEP_MAX);
+    }
+    return 0;
+}
+
+static const struct member {
+    const char *name;
+    int (*check)(const json_t *value, const struct scope *scope);
+} snapshot_members[] = {
+    {"store", check_store}, {"schedule", check_times}, {"verify", check_times},
+    {"drill", check_times}, {"node", check_source},    {"max_rate", check_rate},
+    {"level", check_level}, {"keep", check_keep},
+};
+
+static int check_snapshots(const json_t *value, const struct scope *scope)
+{
+    if (!json_is_object(value))
+        return refuse(scope->err, "snapshots", "expected an object");
+    for (size_t i = 0; i < OGEL_ARRAY_LEN(snapshot_members); i++) {
+        const struct member *member = &snapshot_members[i];
+        const json_t *item = json_object_get(value, member->name);
+
+        if (item == NULL || member->check(item, scope) == 0)
+            continue;
+        return member->check != check_times
+                   ? -1
+                   : err_context(scope->err, "field \"snapshots.%s\"", member->name);
+    }
+    return 0;
+}
+
+/* A change names no member that nobody knows: it would be kept and do nothing. */
+static int check_snapshots_change(const json_t *change, struct err *err)
+{
+    const char *names[OGEL_ARRAY_LEN(snapshot_members) + 1] = {NULL};
+    const json_t *keep = json_object_get(change, "keep");
+
+    for (size_t i = 0; i < OGEL_ARRAY_LEN(snapshot_members); i++)
+        names[i] = snapshot_members[i].name;
+    if (json_is_object(change) && json_check_fields(change, names, err) < 0)
+        return err_context(err, "field \"snapshots\"");
+    if (json_is_object(keep) && json_check_fields(keep, keep_names, err) < 0)
+        return err_context(err, "field \"snapshots.keep\"");
+    return 0;
+}
+
 static const struct part {
     const char *name;
     int (*check)(const json_t *value, const struct scope *scope);
-    bool merged; /* a change names single members */
+    bool merged;   /* a change names single members */
+    bool optional; /* may be missing; null takes it out */
+    int (*check_change)(const json_t *change, struct err *err); /* NULL: none of its own */
 } parts[] = {
-    {"maintenance", check_maintenance, false},
-    {"fenced", check_fenced, false},
-    {"nodes", check_nodes, true},
-    {"settings", check_settings, true},
-    {"listen_addresses", check_listen_addresses, false},
-    {"hba", check_hba, false},
-    {"database", check_database, false},
-    {"owner", check_owner, false},
+    {"maintenance", check_maintenance, false, false, NULL},
+    {"fenced", check_fenced, false, false, NULL},
+    {"nodes", check_nodes, true, false, NULL},
+    {"settings", check_settings, true, false, NULL},
+    {"listen_addresses", check_listen_addresses, false, false, NULL},
+    {"hba", check_hba, false, false, NULL},
+    {"database", check_database, false, false, NULL},
+    {"owner", check_owner, false, false, NULL},
+    {"snapshots", check_snapshots, true, true, check_snapshots_change},
 };
 
 /* --- the whole --- */
@@ -268,6 +401,8 @@ int document_facts_from_json(const json_t *document, const char node_ids[NODE_CO
     for (size_t i = 0; i < OGEL_ARRAY_LEN(parts); i++) {
         const json_t *value = json_object_get(document, parts[i].name);
 
+        if (value == NULL && parts[i].optional)
+            continue;
         if (value == NULL)
             return refuse(err, parts[i].name, "is missing");
         if (parts[i].check(value, &scope) < 0)
@@ -317,6 +452,26 @@ static char *in_lower_case(const char *name)
     return lower;
 }
 
+static void merge_members(json_t *into, const json_t *change)
+{
+    const char *name;
+    json_t *value;
+
+    json_object_foreach((json_t *)(uintptr_t)change, name, value)
+    {
+        if (json_is_null(value))
+            json_object_del(into, name);
+        else
+            set(into, name, json_deep_copy(value));
+    }
+}
+
+static json_t *add_object(json_t *into, const char *name)
+{
+    set(into, name, json_object());
+    return json_object_get(into, name);
+}
+
 static int merge(json_t *into, const struct part *part, const json_t *change, struct err *err)
 {
     const char *name;
@@ -324,12 +479,19 @@ static int merge(json_t *into, const struct part *part, const json_t *change, st
 
     if (!json_is_object(change) || !json_is_object(into))
         return refuse(err, part->name, "expected an object");
+    if (part->check_change != NULL && part->check_change(change, err) < 0)
+        return -1;
     json_object_foreach((json_t *)(uintptr_t)change, name, value)
     {
         char *lower = in_lower_case(name);
+        json_t *old = json_object_get(into, lower);
 
         if (json_is_null(value))
             json_object_del(into, lower);
+        else if (part->optional && json_is_object(value) && json_is_object(old))
+            merge_members(old, value);
+        else if (part->optional && json_is_object(value))
+            merge_members(add_object(into, lower), value);
         else
             set(into, lower, json_deep_copy(value));
         free(lower);
@@ -361,6 +523,12 @@ json_t *document_apply(const json_t *document, const json_t *change,
 
         if (value == NULL)
             continue;
+        if (parts[i].optional && json_is_null(value)) {
+            json_object_del(result, parts[i].name);
+            continue;
+        }
+        if (parts[i].optional && json_object_get(result, parts[i].name) == NULL)
+            set(result, parts[i].name, json_object());
         if (!parts[i].merged)
             set(result, parts[i].name, json_deep_copy(value));
         else if (merge(json_object_get(result, parts[i].name), &parts[i], value, err) < 0)

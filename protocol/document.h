@@ -5,10 +5,14 @@
  * {"version": {"generation", "counter"}, "maintenance": bool, "fenced": ["n1"],
  *  "nodes": {"n1": {"host", "port"}, …}, "settings": {"work_mem": "64MB", …},
  *  "listen_addresses": "127.0.0.1", "hba": ["host all all 127.0.0.1/32 scram-sha-256", …],
- *  "database": "app", "owner": "app"}
+ *  "database": "app", "owner": "app",
+ *  "snapshots": {"store": "s3://host/bucket", "schedule": "every 15min", "verify": "every 1d",
+ *                "drill": "0 4 * * 0", "node": "follower" | "leader" | "n2", "max_rate": "50MB",
+ *                "level": 3, "keep": {"daily": 7, "weekly": 4, "monthly": 3, "least": 5}}}
  *
- * Names of settings are in lower case, values strings; "fenced" and "hba" may be empty,
- * nothing may be missing. Source: docs/protocol.md, "The cluster document". */
+ * Names of settings are in lower case, values strings; "fenced" and "hba" may be empty. "snapshots"
+ * and each of its members may be missing (no store: no snapshots); nothing else may. Source:
+ * docs/protocol.md, "The cluster document"; docs/operations/backup.md. */
 #ifndef OGEL_PROTOCOL_DOCUMENT_H
 #define OGEL_PROTOCOL_DOCUMENT_H
 
@@ -34,9 +38,10 @@ json_t *document_new(struct document_version version, const char node_ids[NODE_C
                      const struct address addresses[NODE_COUNT]);
 
 /* Applies a change {"maintenance": …, "settings": {"name": "value" | null}, "fenced": [...], …} to
- * a copy and stamps it with `version`. "settings" and "nodes" are merged, null takes a setting out;
- * the rest is replaced. An empty change only stamps. New reference, or NULL with the field named in
- * err: unknown fields of a change are refused, and what comes out is a whole document. */
+ * a copy and stamps it with `version`. "settings", "nodes", "snapshots" and its "keep" are merged:
+ * null takes a setting or a member of "snapshots" out, and "snapshots": null all of it; the rest is
+ * replaced. An empty change only stamps. New reference, or NULL with the field named in err:
+ * unknown fields of a change are refused, and what comes out is a whole document. */
 OGEL_MUST_CHECK json_t *document_apply(const json_t *document, const json_t *change,
                                        struct document_version version,
                                        const char node_ids[NODE_COUNT][NODE_ID_SIZE],

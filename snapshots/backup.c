@@ -12,6 +12,7 @@
 #include "base/rand.h"
 #include "config.h"
 #include "snapshots/catalog.h"
+#include "snapshots/job.h"
 #include "snapshots/packset.h"
 #include "snapshots/parent.h"
 #include "snapshots/pipeline.h"
@@ -27,6 +28,7 @@ enum {
     MANIFEST_MODE = 0600,
     WAL_NAME_LEN = 24,
     WAL_SEGMENTS_MAX = 1024 * 1024,
+    PARENT_TRIES = 5,
 };
 
 /* A file or directory on its way: made by the thread that reads, freed by the one that packs. */
@@ -42,6 +44,7 @@ struct backup {
     struct store *store;
     const struct backup_options *options;
     struct manifest *manifest;
+    struct job *job;
     struct parent *parent;
     struct pipeline *pipeline;
     struct uploads *uploads;
@@ -431,6 +434,8 @@ static int on_content(void *arg, const char *data, size_t len, struct err *err)
 
     backup->progress.done_bytes += len;
     show(backup, "copying");
+    if (job_check_quick(backup->job, err) < 0)
+        return -1;
     return tar_feed(&backup->tar, data, len, &handler, backup, err);
 }
 
@@ -465,13 +470,28 @@ static int check_parent(const struct manifest *parent, const struct manifest *ma
     return 0;
 }
 
+/* The newest that fits; whether it is there still, its opening says. */
+static int find_parent(struct backup *backup, struct err *err)
+{
+    struct manifest *manifest = backup->manifest;
+    const struct catalog_entry *newest;
+    struct catalog catalog;
+
+    manifest->parent[0] = '\0';
+    if (catalog_load(backup->store, &catalog, err) < 0)
+        return -1;
+    newest = catalog_newest(&catalog, manifest->system_id, manifest->postgres_version);
+    if (newest != NULL)
+        memcpy(manifest->parent, newest->id, SNAPSHOT_ID_SIZE);
+    catalog_free(&catalog);
+    return 0;
+}
+
 static int choose_parent(struct backup *backup, struct err *err)
 {
     const char *asked = backup->options->parent;
     struct manifest *manifest = backup->manifest;
-    const struct catalog_entry *newest;
     struct manifest parent = {0};
-    struct catalog catalog;
     int rc = 0;
 
     if (asked != NULL && strcmp(asked, "none") == 0)
@@ -483,18 +503,25 @@ static int choose_parent(struct backup *backup, struct err *err)
         if (rc == 0)
             memcpy(manifest->parent, parent.id, SNAPSHOT_ID_SIZE);
         manifest_free(&parent);
-    } else {
-        rc = catalog_load(backup->store, &catalog, err);
-        newest = rc == 0 ? catalog_newest(&catalog, manifest->system_id, manifest->postgres_version)
-                         : NULL;
-        if (newest != NULL)
-            memcpy(manifest->parent, newest->id, SNAPSHOT_ID_SIZE);
-        if (rc == 0)
-            catalog_free(&catalog);
+        return rc < 0 ? -1
+                      : parent_open(backup->store, manifest->parent, manifest->id, &backup->parent,
+                                    err);
     }
-    if (rc == 0 && manifest->parent[0] != '\0')
-        rc = parent_open(backup->store, manifest->parent, manifest->id, &backup->parent, err);
-    return rc;
+    /* One that was deleted between the look and its pin is none: the next newest. */
+    for (int tries = 1;; tries++) {
+        struct err own = {0};
+
+        if (find_parent(backup, err) < 0)
+            return -1;
+        if (manifest->parent[0] == '\0' ||
+            parent_open(backup->store, manifest->parent, manifest->id, &backup->parent, &own) == 0)
+            return 0;
+        if (own.code != ERR_NOT_FOUND || tries == PARENT_TRIES) {
+            if (err != NULL)
+                *err = own;
+            return -1;
+        }
+    }
 }
 
 /* From here on the threads run. */
@@ -589,6 +616,24 @@ static int publish_manifest(struct backup *backup, struct err *err)
     return rc;
 }
 
+/* Where a collector has taken this job for dead meanwhile (it was frozen, or cut off from the
+ * store) what the manifest leads to may be gone: it must go too. Either the collector, which takes
+ * away the job's word before it looks for the manifest, sees the manifest, or this sees the word
+ * gone. */
+static int check_published(struct backup *backup, struct err *err)
+{
+    char key[STORE_KEY_MAX];
+    struct err why = {0};
+
+    if (job_check(backup->job, err) == 0)
+        return 0;
+    manifest_key(backup->manifest->id, key);
+    if (store_delete(backup->store, key, UPLOAD_TIMEOUT_MS, &why) < 0)
+        err_context(err, "snapshot %s is listed and may lack pieces; delete it (%.200s)",
+                    backup->manifest->id, why.text);
+    return -1;
+}
+
 /* Packs and maps are there: the file table, the WAL, and only then what makes it a snapshot. */
 static int publish(struct backup *backup, struct err *err)
 {
@@ -616,7 +661,9 @@ static int publish(struct backup *backup, struct err *err)
     manifest->stored_bytes = backup->stored + manifest->table_bytes;
     manifest->packs = backup->pack_number;
     manifest->stopped_ms = clock_wall_ms();
-    return publish_manifest(backup, err);
+    if (job_check(backup->job, err) < 0 || publish_manifest(backup, err) < 0)
+        return -1;
+    return check_published(backup, err);
 }
 
 static int run(struct backup *backup, struct source *source, struct err *err)
@@ -625,7 +672,9 @@ static int run(struct backup *backup, struct source *source, struct err *err)
     char label[64];
 
     show(backup, "looking for the parent");
-    if (choose_parent(backup, err) < 0)
+    if (job_begin(backup->store, "create", manifest->id, NULL, backup->options->renew_ms,
+                  &backup->job, err) < 0 ||
+        choose_parent(backup, err) < 0)
         return -1;
     show(backup, "waiting for the server's checkpoint");
     snprintf(label, sizeof(label), "ogel %s", manifest->id);
@@ -647,6 +696,7 @@ static void backup_free(struct backup *backup)
     if (backup->table_fd >= 0)
         close(backup->table_fd);
     parent_close(backup->parent);
+    job_end(backup->job);
     codec_free(backup->codec);
     pack_set_free(&backup->old_packs);
     free(backup->old_sizes);

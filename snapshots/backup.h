@@ -23,6 +23,7 @@ struct backup_options {
     int jobs;               /* threads that compress; 0: one for each processor, at most 8 */
     int64_t max_rate_kb;    /* 0: no limit */
     bool spread_checkpoint; /* do not hurry the server's checkpoint */
+    int64_t renew_ms;       /* of the job in the store, see job.h; 0: JOB_RENEW_MS */
     snapshot_progress_fn *progress; /* NULL: nobody looks */
     void *progress_arg;
 };
@@ -30,7 +31,8 @@ struct backup_options {
 /* Fills MANIFEST with what was published; the caller frees it with manifest_free(). WARNING is what
  * an operator should know although the snapshot is whole (code ERR_NONE: nothing): a damaged
  * parent. Errors: those of the store; ERR_REFUSED by the server, or for a parent of another system;
- * ERR_UNAVAILABLE, ERR_TIMEOUT, ERR_CORRUPT. */
+ * ERR_UNAVAILABLE, ERR_TIMEOUT, ERR_CORRUPT; ERR_CONFLICT: the job
+ * could not say for long that it runs, and gave itself up. */
 OGEL_MUST_CHECK int backup_run(struct store *store, const struct backup_options *options,
                                struct manifest *manifest, struct err *warning, struct err *err);
 

@@ -50,6 +50,8 @@ static int by_begin(const void *a, const void *b)
 
 int catalog_load(struct store *store, struct catalog *catalog, struct err *err)
 {
+    size_t left = 0;
+
     *catalog = (struct catalog){0};
     if (store_list(store, MANIFEST_PREFIX, note, catalog, STORE_CALL_TIMEOUT_MS, err) < 0) {
         catalog_free(catalog);
@@ -59,13 +61,19 @@ int catalog_load(struct store *store, struct catalog *catalog, struct err *err)
         struct catalog_entry *entry = &catalog->entries[i];
 
         if (manifest_load(store, entry->id, &entry->manifest, &entry->damage) == 0 ||
-            entry->damage.code == ERR_CORRUPT || entry->damage.code == ERR_INVALID)
+            entry->damage.code == ERR_CORRUPT || entry->damage.code == ERR_INVALID) {
+            catalog->entries[left++] = *entry;
+            continue;
+        }
+        if (entry->damage.code == ERR_NOT_FOUND) /* deleted since it was listed */
             continue;
         if (err != NULL)
             *err = entry->damage;
+        catalog->count = left;
         catalog_free(catalog);
         return -1;
     }
+    catalog->count = left;
     if (catalog->count > 0)
         qsort(catalog->entries, catalog->count, sizeof(catalog->entries[0]), by_begin);
     return 0;

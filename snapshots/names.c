@@ -67,3 +67,27 @@ void pin_key(const char *parent, const char *job, char key[STORE_KEY_MAX])
 {
     snprintf(key, STORE_KEY_MAX, "pins/%s/%s", parent, job);
 }
+
+void prefixed_key(const char *prefix, const char *name, char key[STORE_KEY_MAX])
+{
+    snprintf(key, STORE_KEY_MAX, "%s%s", prefix, name);
+}
+
+void job_key(const char *job, char key[STORE_KEY_MAX])
+{
+    prefixed_key(JOB_PREFIX, job, key);
+}
+
+bool key_split(const char *key, const char *prefix, char id[SNAPSHOT_ID_SIZE], const char **rest)
+{
+    size_t len = strlen(prefix);
+
+    if (strncmp(key, prefix, len) != 0 || strnlen(key + len, SNAPSHOT_ID_LEN) != SNAPSHOT_ID_LEN)
+        return false;
+    key += len;
+    memcpy(id, key, SNAPSHOT_ID_LEN);
+    id[SNAPSHOT_ID_LEN] = '\0';
+    key += SNAPSHOT_ID_LEN;
+    *rest = key[0] == '/' ? key + 1 : key;
+    return snapshot_id_valid(id) && (key[0] == '\0' || (key[0] == '/' && key[1] != '\0'));
+}

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "snapshots/fetch.h"
+#include "snapshots/job.h"
 #include "snapshots/pack.h"
 
 #define PG_CONTROL            "global/pg_control"
@@ -329,41 +330,77 @@ static int restore_into(struct restore *restore, struct store *store, struct err
     return rc;
 }
 
+/* From here on the snapshot stays, as far as the store lets it. */
+static struct job *begin_job(struct store *store, const char *kind, const char *id,
+                             const struct restore_options *options)
+{
+    struct err why = {0};
+    struct job *job;
+
+    if (job_begin(store, kind, NULL, id, options->renew_ms, &job, &why) < 0 &&
+        options->warning != NULL && why.code != ERR_INVALID)
+        *options->warning = why;
+    return job;
+}
+
+/* What is missing because the pin did not hold is told as such. */
+static void end_job(struct job *job, int rc, struct err *err)
+{
+    struct err why = {0};
+
+    if (job != NULL && rc < 0 && err != NULL && err->code == ERR_CORRUPT &&
+        job_check(job, &why) < 0)
+        err_context(err, "%s", why.text);
+    job_end(job);
+}
+
+static void close_all(struct restore *restore, uint32_t tablespaces)
+{
+    for (uint32_t i = 0; restore->tablespaces != NULL && i < tablespaces; i++) {
+        if (restore->tablespaces[i] >= 0)
+            close(restore->tablespaces[i]);
+    }
+    free(restore->tablespaces);
+    if (restore->target >= 0)
+        close(restore->target);
+}
+
 int restore_run(struct store *store, const char *id, const struct restore_options *options,
                 struct manifest *manifest, struct err *err)
 {
     struct restore restore = {.options = options, .manifest = manifest, .target = -1};
+    struct job *job;
     int rc;
 
     memset(manifest, 0, sizeof(*manifest));
     if (options->target[0] != '/')
         return err_set(err, ERR_INVALID, "target \"%s\" (allowed: an absolute path)",
                        options->target);
+    job = begin_job(store, "restore", id, options);
     rc = manifest_load(store, id, manifest, err);
     if (rc == 0)
         rc = restore_into(&restore, store, err);
-    for (uint32_t i = 0; restore.tablespaces != NULL && i < manifest->tablespace_count; i++) {
-        if (restore.tablespaces[i] >= 0)
-            close(restore.tablespaces[i]);
-    }
-    free(restore.tablespaces);
-    if (restore.target >= 0)
-        close(restore.target);
+    close_all(&restore, manifest->tablespace_count);
+    end_job(job, rc, err);
     if (rc < 0)
         manifest_free(manifest);
     return rc;
 }
 
-int restore_verify(struct store *store, const char *id, int jobs, snapshot_progress_fn *progress,
-                   void *progress_arg, struct manifest *manifest, struct err *err)
+int restore_verify(struct store *store, const char *id, const struct restore_options *options,
+                   struct manifest *manifest, struct err *err)
 {
     static const struct fetch_ops ops = {NULL, NULL};
-    const struct fetch_options options = {
-        .jobs = jobs, .phase = "verifying", .progress = progress, .progress_arg = progress_arg};
+    const struct fetch_options fetch = {.jobs = options->jobs,
+                                        .phase = "verifying",
+                                        .progress = options->progress,
+                                        .progress_arg = options->progress_arg};
+    struct job *job = begin_job(store, "verify", id, options);
     int rc = manifest_load(store, id, manifest, err);
 
     if (rc == 0)
-        rc = fetch_run(store, manifest, &options, &ops, NULL, err);
+        rc = fetch_run(store, manifest, &fetch, &ops, NULL, err);
+    end_job(job, rc, err);
     if (rc < 0)
         manifest_free(manifest);
     return rc;

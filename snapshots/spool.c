@@ -41,20 +41,21 @@ static int write_all(int fd, const char *data, size_t len, uint64_t at, struct e
     return 0;
 }
 
-static int download(struct store *store, const char *key, const struct manifest *manifest, int fd,
-                    EVP_MD_CTX *digest, struct err *err)
+/* DIGEST may be NULL. */
+static int download(struct store *store, const char *key, uint64_t size, int fd, EVP_MD_CTX *digest,
+                    struct err *err)
 {
     char *chunk = xmalloc(CHUNK);
     int rc = 0;
 
-    for (uint64_t at = 0; rc == 0 && at < manifest->table_bytes;) {
-        uint64_t left = manifest->table_bytes - at;
+    for (uint64_t at = 0; rc == 0 && at < size;) {
+        uint64_t left = size - at;
         size_t part = left < CHUNK ? (size_t)left : CHUNK;
 
         rc = store_get(store, key, at, part, chunk, STORE_CALL_TIMEOUT_MS, err);
         if (rc == 0)
             rc = write_all(fd, chunk, part, at, err);
-        if (rc == 0)
+        if (rc == 0 && digest != NULL)
             OGEL_CHECK(EVP_DigestUpdate(digest, chunk, part) == 1);
         at += part;
     }
@@ -80,7 +81,7 @@ int spool_file_table(struct store *store, const struct manifest *manifest, int *
     if (rc == 0)
         rc = (*fd = spool_open(err)) >= 0 ? 0 : -1;
     if (rc == 0)
-        rc = download(store, key, manifest, *fd, ctx, err);
+        rc = download(store, key, manifest->table_bytes, *fd, ctx, err);
     OGEL_CHECK(EVP_DigestFinal_ex(ctx, digest, NULL) == 1);
     EVP_MD_CTX_free(ctx);
     if (rc == 0 && memcmp(digest, manifest->table_digest, TABLE_DIGEST_SIZE) != 0)
@@ -94,4 +95,20 @@ int spool_file_table(struct store *store, const struct manifest *manifest, int *
         *fd = -1;
     }
     return rc < 0 ? err_context(err, "file table of snapshot %s", manifest->id) : 0;
+}
+
+int spool_orphan_table(struct store *store, const char *id, int *fd, uint64_t *size,
+                       struct err *err)
+{
+    char key[STORE_KEY_MAX];
+
+    *fd = -1;
+    file_table_key(id, key);
+    if (store_head(store, key, size, STORE_CALL_TIMEOUT_MS, err) < 0 || (*fd = spool_open(err)) < 0)
+        return -1;
+    if (download(store, key, *size, *fd, NULL, err) == 0)
+        return 0;
+    close(*fd);
+    *fd = -1;
+    return -1;
 }

@@ -14,4 +14,9 @@ int spool_open(struct err *err);
 OGEL_MUST_CHECK int spool_file_table(struct store *store, const struct manifest *manifest, int *fd,
                                      struct err *err);
 
+/* The same where the manifest is gone: *SIZE is the table's, whose blocks' own hashes are all that
+ * a reader has. ERR_NOT_FOUND: there is none. */
+OGEL_MUST_CHECK int spool_orphan_table(struct store *store, const char *id, int *fd, uint64_t *size,
+                                       struct err *err);
+
 #endif

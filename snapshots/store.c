@@ -185,3 +185,19 @@ int store_delete(struct store *store, const char *key, int64_t timeout_ms, struc
     OGEL_CHECK(store_key_valid(key));
     return told(store, key, store->ops->remove(store, key, clock_mono_ms() + timeout_ms, err), err);
 }
+
+int store_list_unfinished(struct store *store, store_list_fn *fn, void *arg, int64_t timeout_ms,
+                          struct err *err)
+{
+    if (store->ops->list_unfinished == NULL)
+        return 0;
+    return store->ops->list_unfinished(store, fn, arg, clock_mono_ms() + timeout_ms, err);
+}
+
+int store_delete_unfinished(struct store *store, const char *name, struct err *err)
+{
+    OGEL_CHECK(store_key_valid(name) && strchr(name, '/') == NULL);
+    if (store->ops->remove_unfinished == NULL)
+        return 0;
+    return told(store, name, store->ops->remove_unfinished(store, name, err), err);
+}

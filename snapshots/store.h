@@ -95,4 +95,11 @@ OGEL_MUST_CHECK int store_list(struct store *store, const char *prefix, store_li
 OGEL_MUST_CHECK int store_delete(struct store *store, const char *key, int64_t timeout_ms,
                                  struct err *err);
 
+/* What puts that were killed left behind, which is no object yet: for a collector. A directory has
+ * such files; S3 keeps none that could be listed. Each has a name of its own that is never used
+ * again; one that is still being written is listed too. */
+OGEL_MUST_CHECK int store_list_unfinished(struct store *store, store_list_fn *fn, void *arg,
+                                          int64_t timeout_ms, struct err *err);
+OGEL_MUST_CHECK int store_delete_unfinished(struct store *store, const char *name, struct err *err);
+
 #endif

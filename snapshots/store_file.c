@@ -293,6 +293,30 @@ static int file_list(struct store *store, const char *prefix, store_list_fn *fn,
     return rc;
 }
 
+/* --- what was never finished ---------------------------------------------------------------- */
+
+static int file_list_unfinished(struct store *store, store_list_fn *fn, void *arg,
+                                int64_t deadline_ms, struct err *err)
+{
+    struct listing listing = {fn, arg, deadline_ms};
+    char *dir = xasprintf("%s/incoming", mine(store)->directory);
+    int rc = list_dir(dir, "", LEVELS_MAX, &listing, err);
+
+    free(dir);
+    return rc;
+}
+
+static int file_remove_unfinished(struct store *store, const char *name, struct err *err)
+{
+    char *path = xasprintf("%s/incoming/%s", mine(store)->directory, name);
+    int rc = io_ops->unlink(path) == 0 || errno == ENOENT
+                 ? 0
+                 : err_set_errno(err, errno, "cannot delete");
+
+    free(path);
+    return rc;
+}
+
 /* --- the store ------------------------------------------------------------------------------ */
 
 static void file_close(struct store *store)
@@ -308,6 +332,8 @@ static const struct store_ops file_ops = {
     .head = file_head,
     .list = file_list,
     .remove = file_delete,
+    .list_unfinished = file_list_unfinished,
+    .remove_unfinished = file_remove_unfinished,
     .close = file_close,
 };
 

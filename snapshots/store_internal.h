@@ -17,6 +17,10 @@ struct store_ops {
     int (*list)(struct store *store, const char *prefix, store_list_fn *fn, void *arg,
                 int64_t deadline_ms, struct err *err);
     int (*remove)(struct store *store, const char *key, int64_t deadline_ms, struct err *err);
+    /* Both NULL where nothing unfinished can stay. */
+    int (*list_unfinished)(struct store *store, store_list_fn *fn, void *arg, int64_t deadline_ms,
+                           struct err *err);
+    int (*remove_unfinished)(struct store *store, const char *name, struct err *err);
     void (*close)(struct store *store);
 };
 

@@ -27,7 +27,7 @@ start_daemon() {
     ! alive "$name" >/dev/null || return 0
     # shellcheck disable=SC2016
     (cd "$data" && as_user env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME="$data" LANG=C.UTF-8 \
-        OGEL_QUICKSTART="$data" setsid --fork bash -c "$(declare -f identity)"'
+        OGEL_QUICKSTART="$data" OGEL_CTL="$data/bin/ogelctl" setsid --fork bash -c "$(declare -f identity)"'
             umask 077
             name=$1
             shift

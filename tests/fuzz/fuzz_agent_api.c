@@ -1,14 +1,19 @@
 /* Requests of any bytes to every route of a leader's agent, and answers of any bytes from its
  * peers: each request is answered once, and what is promised never goes back. What blocks (steps,
  * the event log) is skipped and counts as done. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/document.h"
 #include "agent/durable.h"
+#include "agent/lane.h"
 #include "agent/node.h"
+#include "agent/task_child.h"
 #include "agent/worker.h"
 #include "base/clock.h"
 #include "base/json.h"
@@ -72,6 +77,107 @@ static void finish_work(void)
     }
 }
 
+/* --- children that are not there: what they say, and their end, is the input's --------------- */
+
+enum { CHILDREN = 2, SPEECH_MAX = 4096 };
+
+/* The other ends of what a child's owner watches; a child's pid is its place and 1. */
+static struct speaker {
+    int output, end;
+    int code;
+} speakers[CHILDREN];
+
+static int child_make(int place, struct task_child *child)
+{
+    int output[2], end[2];
+
+    OGEL_CHECK(pipe2(output, O_CLOEXEC | O_NONBLOCK) == 0 && pipe2(end, O_CLOEXEC) == 0);
+    speakers[place] = (struct speaker){.output = output[1], .end = end[1]};
+    *child = (struct task_child){.pid = place + 1, .pidfd = end[0], .output = output[0]};
+    return 0;
+}
+
+int task_child_start(const struct agent_config *config, const struct task_request *request,
+                     struct task_child *child, struct err *err)
+{
+    (void)config;
+    OGEL_CHECK(task_id_valid(request->id) && task_store_check(request->store, err) == 0);
+    return child_make(0, child);
+}
+
+int task_child_list(const struct agent_config *config, const char *store, struct task_child *child,
+                    struct err *err)
+{
+    (void)config;
+    OGEL_CHECK(task_store_check(store, err) == 0);
+    return child_make(1, child);
+}
+
+void task_child_signal(const struct task_child *child, bool hard)
+{
+    (void)child;
+    (void)hard;
+}
+
+int task_child_reap(struct task_child *child, char *how, size_t how_size)
+{
+    struct speaker *speaker = &speakers[child->pid - 1];
+    int code = speaker->code;
+
+    snprintf(how, how_size, "exit status %d", code);
+    close(child->output);
+    close(child->pidfd);
+    close(speaker->output);
+    close(speaker->end);
+    *speaker = (struct speaker){0};
+    *child = (struct task_child){.pidfd = -1, .output = -1};
+    return code;
+}
+
+void task_child_end_orphan(const char *state_directory)
+{
+    (void)state_directory;
+}
+
+static void run_loop(void)
+{
+    struct err err = {0};
+
+    for (int i = 0; i < 4; i++)
+        OGEL_CHECK(loop_run_once(loop, 0, &err) == 0);
+}
+
+/* The next bytes up to a NUL are said by a child; the last of them may be its end. */
+static void speak(const uint8_t **data, size_t *size)
+{
+    struct speaker *speaker = &speakers[(*data)[0] & 1];
+    bool ends = (*data)[0] & 2;
+    size_t len;
+
+    speaker->code = (*data)[0] >> 2 & 7;
+    ++*data;
+    --*size;
+    len = strnlen((const char *)*data, *size < SPEECH_MAX ? *size : SPEECH_MAX);
+    if (speaker->output > 0) {
+        OGEL_CHECK(write(speaker->output, *data, len) >= 0 || errno == EAGAIN);
+        if (ends)
+            OGEL_CHECK(write(speaker->end, "", 1) == 1);
+        run_loop();
+    }
+    len += len < *size; /* its end */
+    *data += len;
+    *size -= len;
+}
+
+static void end_children(void)
+{
+    for (int place = 0; place < CHILDREN; place++)
+        if (speakers[place].end > 0)
+            OGEL_CHECK(write(speakers[place].end, "", 1) == 1);
+    run_loop();
+    OGEL_CHECK(lane_idle(&agent) && agent.listing == NULL);
+}
+
 /* --- the agent ------------------------------------------------------------------------------- */
 
 static void configure(void)
@@ -83,6 +189,7 @@ static void configure(void)
     config->options.state_directory = (char *)DISK_DIRECTORY;
     config->options.data_directory = (char *)"/nowhere";
     config->options.postgres_bindir = (char *)"/nowhere";
+    config->options.snapshots.progress_timeout_ms = 300000;
     config->self = 0;
     for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
         snprintf(config->ids[slot], sizeof config->ids[slot], "n%d", slot + 1);
@@ -138,6 +245,7 @@ static void start(void)
     lead();
     OGEL_CHECK(events_open(DISK_DIRECTORY, 1, &agent.events, &err) == 0);
     peers_new(&agent);
+    lane_new(&agent);
     OGEL_CHECK(api_start(&agent, &err) == 0);
     peers_start(&agent);
 }
@@ -145,7 +253,10 @@ static void start(void)
 static void stop(void)
 {
     finish_work();
+    end_children();
+    finish_work();
     api_stop(&agent);
+    lane_stop(&agent);
     peers_stop(&agent);
     fake_http_drop_calls();
     events_free(agent.events);
@@ -172,6 +283,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fake_http_request(&data, &size);
         if (size > 0 && data[0] >= 0x80)
             fake_http_answer_calls(&data, &size);
+        if (size > 0 && data[0] >= 0x40)
+            speak(&data, &size);
         finish_work();
         OGEL_CHECK(document_version_compare(agent.durable.document.version, before) >= 0);
         OGEL_CHECK(document_facts_from_json(agent.document, agent.config.ids, &facts, &err) == 0);

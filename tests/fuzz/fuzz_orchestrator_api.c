@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "orchestrator/options.h"
 #include "orchestrator/shell.h"
+#include "orchestrator/snapshots.h"
 #include "orchestrator/topology.h"
 #include "protocol/codec.h"
 #include "tests/fuzz/fake_http.h"
@@ -60,6 +61,7 @@ static void start(int number)
     cluster->history = history_new();
     cluster->requests = requests_new(cluster);
     topology_new(cluster);
+    cluster->snapshots = snapshots_new(cluster);
     cluster_start(cluster);
 }
 
@@ -69,6 +71,7 @@ static void stop(struct cluster *cluster)
     requests_free(cluster->requests);
     history_free(cluster->history);
     topology_free(cluster);
+    snapshots_free(cluster->snapshots);
 }
 
 /* The three agents of the first cluster answer its first polls. */

@@ -157,7 +157,8 @@ class Part:
         procs.write_file(self.config, yaml.safe_dump(config, sort_keys=False))
         enter = self.machine.enter(drop_rights=True) if self.machine else []
         self.process = procs.Process(self.id, [tool(program), "--config", self.config],
-                                     os.path.join(self.cluster.root, f"{self.id}.log"), enter=enter)
+                                     os.path.join(self.cluster.root, f"{self.id}.log"), enter=enter,
+                                     env=procs.clean_env(OGEL_CTL=tool("ogelctl")))
         self.api = httpapi.Api(program.split("-")[-1], self.host, port,
                                os.path.join(self.cluster.secrets, "admin"), self.network)
 

@@ -36,7 +36,10 @@ struct fake {
     int post_status; /* of the answer to every POST */
     int posts;
     int connect_after_ms; /* how long /connect waits for a leader */
-    char path[256];       /* of the last POST */
+    json_t *tasks;        /* told one after the other, the last again and again */
+    size_t task;
+    const char *snapshots; /* JSON */
+    char path[256];        /* of the last POST */
     char body[1024];
     char who[128];
 };
@@ -85,6 +88,37 @@ static inline void fake_post(struct http_request *request, void *arg)
         http_respond_problem(request, fake->post_status, NULL, "the reason of the test");
 }
 
+static inline void fake_task(struct http_request *request, void *arg)
+{
+    struct fake *fake = arg;
+    size_t last = json_array_size(fake->tasks) - 1, at = fake->task < last ? fake->task : last;
+
+    fake->task++;
+    http_respond_json(request, 200, json_pack("{s:O}", "task", json_array_get(fake->tasks, at)));
+}
+
+static inline void fake_order(struct http_request *request, void *arg)
+{
+    struct fake *fake = arg;
+
+    fake->post_status = fake->post_status == 200 ? 202 : fake->post_status;
+    if (fake->post_status != 202) {
+        fake_post(request, fake);
+        return;
+    }
+    fake->posts++;
+    snprintf(fake->path, sizeof(fake->path), "%s", request->path);
+    snprintf(fake->body, sizeof(fake->body), "%s", request->body);
+    http_respond_json(request, 202, json_pack("{s:O}", "task", json_array_get(fake->tasks, 0)));
+}
+
+static inline void fake_snapshots(struct http_request *request, void *arg)
+{
+    struct fake *fake = arg;
+
+    http_respond_json(request, 200, json_loads(fake->snapshots, 0, NULL));
+}
+
 static inline void *fake_run(void *arg)
 {
     struct fake *fake = arg;
@@ -109,6 +143,11 @@ static inline void fake_start(struct fake *fake, const char *cluster)
         {HTTP_POST, "/v1/clusters/{name}/switchover", HTTP_ADMIN, fake_post, NULL},
         {HTTP_POST, "/v1/clusters/{name}/failover", HTTP_ADMIN, fake_post, NULL},
         {HTTP_POST, "/v1/clusters/{name}/settings", HTTP_ADMIN, fake_post, NULL},
+        {HTTP_GET, "/v1/clusters/{name}/snapshots", HTTP_READ, fake_snapshots, NULL},
+        {HTTP_GET, "/v1/clusters/{name}/snapshots/task", HTTP_READ, fake_task, NULL},
+        {HTTP_POST, "/v1/clusters/{name}/snapshots", HTTP_ADMIN, fake_order, NULL},
+        {HTTP_POST, "/v1/clusters/{name}/snapshots/gc", HTTP_ADMIN, fake_order, NULL},
+        {HTTP_POST, "/v1/clusters/{name}/snapshots/{id}/{kind}", HTTP_ADMIN, fake_order, NULL},
     };
     static const struct http_token tokens[] = {{"admin", HTTP_ROLE_ADMIN, CLI_TOKEN}};
     struct http_server_config config = {
@@ -134,6 +173,7 @@ static inline void fake_stop(struct fake *fake)
     http_server_stop(fake->server);
     loop_free(fake->loop);
     json_decref(fake->cluster);
+    json_decref(fake->tasks);
 }
 
 /* A command with what it printed. */

@@ -333,6 +333,22 @@ static void test_config__set__sends_names_in_lower_case_and_values_as_they_are(v
     ran_free(&f->ran);
 }
 
+static void test_config__set_of_snapshots__goes_to_their_part_of_the_document(void **state)
+{
+    struct fixture *f = *state;
+
+    RUN(f, "config", "set", "snapshots.store=s3://h/b", "snapshots.level=5",
+        "snapshots.keep.daily=3", "snapshots.keep.least=2", "work_mem=1MB");
+    assert_string_equal(f->fake.body,
+                        "{\"snapshots\":{\"store\":\"s3://h/b\",\"level\":5,\"keep\":{\"daily\":3,"
+                        "\"least\":2}},\"settings\":{\"work_mem\":\"1MB\"}}");
+    ran_free(&f->ran);
+    RUN(f, "config", "unset", "snapshots.schedule", "snapshots.keep.daily");
+    assert_string_equal(f->fake.body,
+                        "{\"snapshots\":{\"schedule\":null,\"keep\":{\"daily\":null}}}");
+    ran_free(&f->ran);
+}
+
 static void test_config__set_without_value__is_a_usage_error(void **state)
 {
     struct fixture *f = *state;
@@ -388,6 +404,7 @@ int main(void)
         TEST(test_failover__data_loss__names_nodes_range_and_danger),
         TEST(test_failover__data_loss_without_nodes__is_a_usage_error),
         TEST(test_config__set__sends_names_in_lower_case_and_values_as_they_are),
+        TEST(test_config__set_of_snapshots__goes_to_their_part_of_the_document),
         TEST(test_config__set_without_value__is_a_usage_error),
         TEST(test_restart__not_all_nodes_up__does_nothing),
         TEST(test_node__reinit_of_the_leader__is_refused_before_anything_is_asked),

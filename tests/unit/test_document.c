@@ -302,6 +302,95 @@ static void test_document__larger_than_its_file__is_refused(void **state)
     json_decref(change);
 }
 
+static const json_t *snapshots_of(const json_t *document)
+{
+    return json_object_get(document, "snapshots");
+}
+
+static void assert_snapshots(const json_t *document, const char *expected_text)
+{
+    json_t *expected = json(expected_text);
+
+    assert_true(json_equal(snapshots_of(document), expected));
+    json_decref(expected);
+}
+
+static void test_apply__snapshots__are_merged_and_null_takes_members_out(void **state)
+{
+    const struct document_version later = {3, 8};
+    json_t *first = changed("{\"snapshots\": {\"store\": \"s3://h:9000/b/p\", \"schedule\": "
+                            "\"every 15min\", \"node\": \"n2\", \"keep\": {\"daily\": 3}}}",
+                            NULL);
+    json_t *change = json("{\"snapshots\": {\"schedule\": null, \"max_rate\": \"50MB\", "
+                          "\"level\": 19, \"keep\": {\"daily\": null, \"least\": 2}}}");
+    json_t *off = json("{\"snapshots\": null}");
+    json_t *second, *third;
+
+    (void)state;
+    assert_non_null(first);
+    second = document_apply(first, change, later, IDS, NULL);
+    assert_non_null(second);
+    assert_snapshots(second, "{\"store\": \"s3://h:9000/b/p\", \"node\": \"n2\", \"max_rate\": "
+                             "\"50MB\", \"level\": 19, \"keep\": {\"least\": 2}}");
+    assert_snapshots(first, "{\"store\": \"s3://h:9000/b/p\", \"schedule\": \"every 15min\", "
+                            "\"node\": \"n2\", \"keep\": {\"daily\": 3}}");
+    third = document_apply(second, off, later, IDS, NULL);
+    assert_non_null(third);
+    assert_null(snapshots_of(third));
+    json_decref(first);
+    json_decref(second);
+    json_decref(third);
+    json_decref(change);
+    json_decref(off);
+}
+
+static void test_apply__bad_snapshots__are_refused_and_name_the_field(void **state)
+{
+    static const struct {
+        const char *change, *expected;
+    } cases[] = {
+        {"{\"snapshots\": 3}", "field \"snapshots\": expected an object"},
+        {"{\"snapshots\": {\"stroe\": \"/b\"}}", "field \"snapshots\": "},
+        {"{\"snapshots\": {\"store\": \"ftp://h/b\"}}", "field \"snapshots.store\": expected "},
+        {"{\"snapshots\": {\"store\": \"\"}}", "field \"snapshots.store\": expected "},
+        {"{\"snapshots\": {\"store\": \"s3://\"}}", "field \"snapshots.store\": expected "},
+        {"{\"snapshots\": {\"store\": \"s3://key:secret@h/b\"}}",
+         "field \"snapshots.store\": credentials do not belong here"},
+        {"{\"snapshots\": {\"schedule\": \"\"}}", "field \"snapshots.schedule\": expected "},
+        {"{\"snapshots\": {\"verify\": 5}}", "field \"snapshots.verify\": expected "},
+        {"{\"snapshots\": {\"drill\": \"a\\nb\"}}", "field \"snapshots.drill\": expected "},
+        {"{\"snapshots\": {\"node\": \"n4\"}}",
+         "field \"snapshots.node\": expected \"follower\", \"leader\" or one of n1, n2, n3"},
+        {"{\"snapshots\": {\"max_rate\": \"31kB\"}}", "field \"snapshots.max_rate\": expected "},
+        {"{\"snapshots\": {\"max_rate\": 5}}", "field \"snapshots.max_rate\": expected "},
+        {"{\"snapshots\": {\"level\": 20}}", "field \"snapshots.level\": expected 1 to 19"},
+        {"{\"snapshots\": {\"keep\": []}}", "field \"snapshots.keep\": expected an object"},
+        {"{\"snapshots\": {\"keep\": {\"yearly\": 1}}}", "field \"snapshots.keep\": "},
+        {"{\"snapshots\": {\"keep\": {\"daily\": -1}}}",
+         "field \"snapshots.keep.daily\": expected 0 to 10000"},
+        {"{\"snapshots\": {\"keep\": {\"least\": 0}}}",
+         "field \"snapshots.keep.least\": expected 1 to 10000"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        assert_change_refused(cases[i].change, cases[i].expected);
+}
+
+static void test_document__snapshots_of_a_newer_release__are_kept(void **state)
+{
+    json_t *document = fresh(), *change = json("{\"snapshots\": {\"level\": 5}}"), *result;
+
+    (void)state;
+    json_object_set_new(document, "snapshots", json("{\"store\": \"/srv/b\", \"mirror\": \"x\"}"));
+    result = document_apply(document, change, (struct document_version){3, 1}, IDS, NULL);
+    assert_non_null(result);
+    assert_snapshots(result, "{\"store\": \"/srv/b\", \"mirror\": \"x\", \"level\": 5}");
+    json_decref(document);
+    json_decref(change);
+    json_decref(result);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -316,6 +405,9 @@ int main(void)
         cmocka_unit_test(test_document__part_of_a_newer_release__survives_a_change),
         cmocka_unit_test(test_document__nodes_of_another_cluster__are_refused),
         cmocka_unit_test(test_document__larger_than_its_file__is_refused),
+        cmocka_unit_test(test_apply__snapshots__are_merged_and_null_takes_members_out),
+        cmocka_unit_test(test_apply__bad_snapshots__are_refused_and_name_the_field),
+        cmocka_unit_test(test_document__snapshots_of_a_newer_release__are_kept),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

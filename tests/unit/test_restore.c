@@ -39,8 +39,9 @@ static int try_restore(struct err *err)
 
 static int try_verify(struct err *err)
 {
+    const struct restore_options options = {.jobs = 2};
     struct manifest manifest;
-    int rc = restore_verify(f.store, FIXTURE_ID, 2, NULL, NULL, &manifest, err);
+    int rc = restore_verify(f.store, FIXTURE_ID, &options, &manifest, err);
 
     if (rc == 0)
         manifest_free(&manifest);
