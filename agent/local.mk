@@ -36,6 +36,8 @@ libogagent_a_SOURCES += \
 	agent/node.c \
 	agent/node.h \
 	agent/observe.c \
+	agent/ogelctl.c \
+	agent/ogelctl.h \
 	agent/options.c \
 	agent/options.h \
 	agent/peers.c \

@@ -90,6 +90,17 @@ static const struct opt password_table[] = {
     {.name = NULL},
 };
 
+static const struct opt snapshot_table[] = {
+    {.name = "credentials_file",
+     .type = OPT_PATH,
+     .offset = offsetof(struct snapshot_options, credentials_file),
+     .flags = OPT_SECRET_FILE,
+     .help = "File with the line ACCESS_KEY:SECRET_KEY for the store, mode 0600; a directory needs "
+             "none.",
+     .sample = "/etc/ogel/store-credentials"},
+    {.name = NULL},
+};
+
 #define FIELD_AT(field) offsetof(struct agent_options, field)
 #define TIMEOUT(name_, field, dflt_, min_, max_, text)                                             \
     {                                                                                              \
@@ -211,6 +222,11 @@ const struct opt agent_option_table[] = {
             "then."),
     TIMEOUT("replication_timeout", replication_timeout_ms, "5s", 1000, 600000,
             "wal_sender_timeout and wal_receiver_timeout."),
+    {.name = "snapshots",
+     .type = OPT_MAP,
+     .offset = FIELD_AT(snapshots),
+     .table = snapshot_table,
+     .help = "For `ogelctl snapshot`, which the agent runs to restore this node from a snapshot."},
     {.name = "log_level",
      .type = OPT_ENUM,
      .offset = FIELD_AT(log_level),

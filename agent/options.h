@@ -35,6 +35,10 @@ struct postgres_options {
     int64_t port;
 };
 
+struct snapshot_options {
+    char *credentials_file;
+};
+
 struct agent_options {
     char *cluster;
     char *node;
@@ -62,6 +66,7 @@ struct agent_options {
     int64_t start_backoff_ms;
     int64_t probe_interval_ms;
     int64_t replication_timeout_ms;
+    struct snapshot_options snapshots;
     int log_level;
 };
 

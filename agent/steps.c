@@ -21,6 +21,7 @@
 #include "base/pgconn.h"
 #include "base/units.h"
 #include "protocol/names.h"
+#include "protocol/order.h"
 
 enum {
     CONTROL_TIMEOUT_MS = 10000,
@@ -205,6 +206,18 @@ out:
     return rc;
 }
 
+/* What is written from here on is this cluster's, and says so wherever it is copied to. */
+static int name_cluster(struct step_run *run)
+{
+    struct cluster_id there;
+    struct err damaged = {0};
+
+    if (pgdata_cluster_read(data_directory(run), &there, &damaged) == 0 &&
+        cluster_id_equal(&there, &run->durable.cluster))
+        return 0;
+    return pgdata_cluster_write(data_directory(run), &run->durable.cluster, &run->err);
+}
+
 static int start(struct step_run *run)
 {
     const struct agent_options *options = &run->hands->config->options;
@@ -244,7 +257,7 @@ static int start(struct step_run *run)
         snprintf(run->note, sizeof run->note, "taken out of postgresql.auto.conf: %.100s", removed);
     if (run->step.replication.upstream != NODE_NONE && install_history(run, above) < 0)
         return -1;
-    if (pgdata_standby_signal(options->data_directory, &run->err) < 0)
+    if (pgdata_standby_signal(options->data_directory, &run->err) < 0 || name_cluster(run) < 0)
         return -1;
     if (postmaster_start(&spec, &run->look.pm, &run->err) < 0)
         return -1;
