@@ -41,6 +41,8 @@ enum {
     PATH_SIZE = 1024
 };
 
+struct report;
+
 struct ctl {
     struct units_address orchestrators[ORCHESTRATORS_MAX];
     uint32_t orchestrator_count;
@@ -56,6 +58,7 @@ struct ctl {
     bool json;
     bool yes;
     bool color_out, color_err;
+    struct report *report; /* snapshot: who else is told; report.h */
 };
 
 struct ctl_command {

@@ -10,6 +10,7 @@
 #include "base/units.h"
 #include "cli/operation.h"
 #include "cli/options.h"
+#include "cli/report.h"
 #include "cli/table.h"
 #include "snapshots/backup.h"
 #include "snapshots/catalog.h"
@@ -48,6 +49,10 @@ static const struct arg_row options[] = {
     {"jobs", 'j', "NUMBER",
      "How many threads compress (create; default: one for each processor) or fetch (restore, "
      "verify; default 4).",
+     NULL, false},
+    {"progress-fd", 0, "NUMBER",
+     "Tell how it goes as JSON lines on this open file descriptor instead of on the terminal, and "
+     "what came of it in the last one; for programs.",
      NULL, false},
     {0},
 };
@@ -129,6 +134,10 @@ static void bar_show(const struct snapshot_progress *now, void *arg)
     char text[200];
     int percent;
 
+    if (report_wanted(bar->progress.ctl->report)) {
+        report_progress(bar->progress.ctl->report, now);
+        return;
+    }
     if (bar->phase != now->phase) {
         bar->phase = now->phase;
         bar->phase_began_ms = clock_mono_ms();
@@ -190,6 +199,7 @@ static void tell(const struct ctl *ctl, const struct manifest *manifest)
 {
     json_t *json;
 
+    report_snapshot(ctl->report, manifest);
     if (!ctl->json) {
         tell_manifest(manifest);
         return;
@@ -209,6 +219,7 @@ static void say_done(const struct ctl *ctl, const struct bar *bar, const char *w
         tell(ctl, manifest);
         return;
     }
+    report_snapshot(ctl->report, manifest);
     printf(
         "%s: %s in %.1f s (%s/s)\n", what, size_text(manifest->logical_bytes, size), seconds,
         size_text(seconds > 0 ? (uint64_t)((double)manifest->logical_bytes / seconds) : 0, rate));
@@ -420,7 +431,7 @@ out:
 
 /* --- the command ---------------------------------------------------------------------------- */
 
-static enum ctl_exit run(struct ctl *ctl, const struct args *args, struct err *err)
+static enum ctl_exit run_verb(struct ctl *ctl, const struct args *args, struct err *err)
 {
     static const struct {
         const char *name;
@@ -431,8 +442,6 @@ static enum ctl_exit run(struct ctl *ctl, const struct args *args, struct err *e
     enum ctl_exit rc;
     size_t i;
 
-    if (options_load_local(ctl, args, err) < 0)
-        return CTL_USAGE;
     for (i = 0; i < OGEL_ARRAY_LEN(verbs) && strcmp(verbs[i].name, verb) != 0; i++)
         continue;
     if (i == OGEL_ARRAY_LEN(verbs) || args->operand_count != verbs[i].operands) {
@@ -453,6 +462,20 @@ static enum ctl_exit run(struct ctl *ctl, const struct args *args, struct err *e
     else
         rc = restore(ctl, args, store, id, err);
     store_close(store);
+    return rc;
+}
+
+static enum ctl_exit run(struct ctl *ctl, const struct args *args, struct err *err)
+{
+    struct report report;
+    enum ctl_exit rc;
+
+    if (options_load_local(ctl, args, err) < 0 || report_open(&report, args, err) < 0)
+        return CTL_USAGE;
+    ctl->report = &report;
+    rc = run_verb(ctl, args, err);
+    report_end(&report, err);
+    ctl->report = NULL;
     return rc;
 }
 

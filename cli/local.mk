@@ -21,6 +21,7 @@ libogcli_a_SOURCES = \
 	cli/commands.c cli/commands.h \
 	cli/operation.c cli/operation.h \
 	cli/options.c cli/options.h \
+	cli/report.c cli/report.h \
 	cli/sse.c cli/sse.h \
 	cli/table.c cli/table.h \
 	cli/usage.c cli/usage.h \
