@@ -443,6 +443,7 @@ static const struct http_route fixed_routes[] = {
     {HTTP_POST, "/v1/discard", HTTP_READ, post_discard, NULL},
     {HTTP_GET, "/v1/document", HTTP_READ, api_document_get, NULL},
     {HTTP_POST, "/v1/document", HTTP_READ, api_document_post, NULL},
+    {HTTP_POST, "/v1/source", HTTP_READ, api_source_post, NULL},
 };
 
 static void observe_request(void *arg, int route, int status, int64_t duration_us,

@@ -31,6 +31,13 @@ enum { PATH_SIZE = 1024, ARGV_MAX = 24, SOURCE_DEADLINE_MS = 5000, CONTROL_DEADL
 /* Held from child_end_orphans() on; children inherit it. */
 static int lock_fd = -1;
 
+/* ogelctl tells its progress on a descriptor of its own, which is none of the three that a program
+ * has, nor the lock. It comes out where its output does. */
+static int progress_fd(void)
+{
+    return lock_fd + 1;
+}
+
 /* --- what it says
  * ----------------------------------------------------------------------------------- */
 
@@ -197,7 +204,6 @@ static int make_clone(struct step_run *run, struct command *command)
     return use_passfile(run, command, role, PASSWORD_REPLICATION);
 }
 
-/* What it tells of its progress comes the way of what it says. */
 static int make_restore(struct step_run *run, struct command *command)
 {
     const struct agent_options *options = &run->hands->config->options;
@@ -216,7 +222,7 @@ static int make_restore(struct step_run *run, struct command *command)
     if (options->snapshots.credentials_file)
         add(command, xasprintf("--store-credentials=%s", options->snapshots.credentials_file));
     add(command, xasprintf("--target=%s", options->data_directory));
-    add(command, xstrdup("--progress-fd=1"));
+    add(command, xasprintf("--progress-fd=%d", progress_fd()));
     return 0;
 }
 
@@ -339,6 +345,8 @@ static void child_exec(const struct command *command, int output, pid_t parent)
         _exit(127);
     proc_child_reset();
     file_lock_inherit(lock_fd);
+    if (dup2(1, progress_fd()) < 0)
+        _exit(127);
     execve(command->argv[0], command->argv, command->env);
     dprintf(2, "cannot run %s: errno %d\n", command->argv[0], errno);
     _exit(127);
@@ -419,6 +427,8 @@ int child_start(struct step_run *run)
     if (rc == 0)
         rc = spawn(run, &command, kind);
     command_free(&command);
+    if (rc < 0 && kind == CHILD_RESTORE)
+        err_context(&run->err, "restore failed");
     return rc;
 }
 

@@ -54,6 +54,7 @@ libogagent_a_SOURCES += \
 	agent/sampler_sql.c \
 	agent/scram.c \
 	agent/scram.h \
+	agent/source_api.c \
 	agent/steps.c \
 	agent/steps.h \
 	agent/steps_conf.c \

@@ -50,6 +50,7 @@ struct agent {
     struct worker *urgent;     /* stopping and killing, also while a step hangs */
     struct worker *slow;       /* checkpoints */
     struct worker *background; /* event log, secrets, disk space */
+    struct worker *store_worker; /* questions to a store of snapshots */
     struct sampler *sampler;
     struct resolver *resolver;
     struct http_client *client;

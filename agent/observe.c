@@ -423,7 +423,8 @@ static void child_over(struct agent *agent, bool ok, const char *error)
 {
     agent->in.child_state = ok ? CHILD_OK : CHILD_FAILED;
     agent->in.child_ended_ms = clock_boot_ms();
-    snprintf(agent->cause, sizeof agent->cause, "%s", ok ? "" : error);
+    snprintf(agent->cause, sizeof agent->cause, "%s%.140s",
+             !ok && agent->in.child == CHILD_RESTORE ? "restore failed: " : "", ok ? "" : error);
     if (!ok)
         agent_event(agent,
                     failed_reason(agent), error);

@@ -22,6 +22,7 @@ libogcli_a_SOURCES = \
 	cli/operation.c cli/operation.h \
 	cli/options.c cli/options.h \
 	cli/report.c cli/report.h \
+	cli/source.c cli/source.h \
 	cli/sse.c cli/sse.h \
 	cli/table.c cli/table.h \
 	cli/usage.c cli/usage.h \

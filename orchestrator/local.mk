@@ -28,6 +28,7 @@ libogorchestrator_a_SOURCES = \
 	orchestrator/redis_publish.c \
 	orchestrator/operator.c \
 	orchestrator/shell.h \
+	orchestrator/source.c \
 	orchestrator/topology.c orchestrator/topology.h
 
 bin_PROGRAMS += ogel-orchestrator

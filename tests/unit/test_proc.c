@@ -289,7 +289,7 @@ static void test_command__that_does_not_end__is_killed_with_its_children(void **
 
 static void test_command__more_output_than_is_kept__is_cut_and_ends(void **state)
 {
-    const char *const argv[] = {"/bin/sh", "-c", "head -c 1000000 /dev/zero | tr '\\0' x", NULL};
+    const char *const argv[] = {"/bin/sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x", NULL};
     struct command_result result;
     struct err err = {0};
     (void)state;
