@@ -165,9 +165,14 @@ static bool clone(const struct inputs *in, struct step *step)
     if (in->child_state == CHILD_FAILED && in->child != CHILD_RESTORE && way == AGENT_REASON_CLONE &&
         in->now_ms - in->child_ended_ms < CHILD_BACKOFF_MS)
         return choose_wait(step, AGENT_REASON_CLONE_FAILED, WAKE_SOON_MS);
-    step->data_id = d->data_id;
-    if (way == AGENT_REASON_CLONE_RESTORE)
+    if (way == AGENT_REASON_CLONE_RESTORE) {
+        /* It was attached, maybe, and would be again. But what a snapshot really holds has not been
+         * compared with what the leader has: see join(). */
+        if (replication_ensure(in, step, &locked, AGENT_REASON_LOCK_KEY))
+            return true;
         step->source = d->source;
+    }
+    step->data_id = d->data_id;
     return choose(step, STEP_CLONE, way);
 }
 

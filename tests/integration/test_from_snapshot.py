@@ -70,7 +70,8 @@ def flip(path):
 def packs(store, snapshot_id):
     found = []
     for directory, _, files in os.walk(f"{store}/objects"):
-        found += [f"{directory}/{f}" for f in files if f"/packs/{snapshot_id}" in f"{directory}/{f}"]
+        found += [f"{directory}/{f}" for f in files if f"/{snapshot_id}/pack-" in f"{directory}/{f}"]
+    assert found, f"{store} has no packs of {snapshot_id}"
     return found
 
 
@@ -176,7 +177,8 @@ def test_from_snapshot__killed_half_way__is_begun_again_and_counts_nothing_befor
     procs.give(c.root)
     c.start()
     asked = dict(first_leader="n1", from_snapshot=taken["id"], store=store_of(old))
-    wait(lambda: c.command("init", asked), 20, "init is accepted")
+    wait(lambda: all(n["agent"]["reachable"] for n in c.status()["nodes"]), 20, "all agents answer")
+    c.command("init", asked)
     n1 = c.node("n1")
     wait(lambda: os.path.exists(f"{c.root}/held"), 30, "the restore is half-way")
     assert not os.path.exists(f"{n1.data}/global/pg_control"), "a half restored directory could be started"
