@@ -57,9 +57,8 @@ struct durable {
     struct position floor;
     struct job job;
     enum job_state job_state;
-    /* what the first leader of the birth that was promised makes its data of, or what the last job,
-     * a reinit, clones from; none: initdb, or a base backup of the leader */
-    struct snapshot_source source;
+    struct snapshot_source job_source;   /* of a reinit; none: a base backup of the leader */
+    struct snapshot_source birth_source; /* of the first leader's data; none: initdb */
     struct document_facts document;
 };
 

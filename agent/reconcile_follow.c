@@ -92,7 +92,7 @@ static bool history_is_told(const struct report *leader)
 static bool from_snapshot(const struct durable *d)
 {
     return d->job.kind == JOB_REINIT && d->job_state == JOB_RUNNING &&
-           !source_is_none(&d->source);
+           !source_is_none(&d->job_source);
 }
 
 /* May this node be cloned from that snapshot? Whatever it holds, it counts only past what its
@@ -100,7 +100,7 @@ static bool from_snapshot(const struct durable *d)
  * must still have what follows. AGENT_REASON_CLONE_RESTORE, or what speaks against it. */
 static enum agent_reason judge_snapshot(const struct inputs *in, const struct report *leader)
 {
-    const struct snapshot_source *source = &in->durable->source;
+    const struct snapshot_source *source = &in->durable->job_source;
     struct position end = {.timeline = source->timeline, .lsn = source->stop_lsn};
 
     if (in->child == CHILD_RESTORE && in->child_state == CHILD_FAILED &&
@@ -141,7 +141,7 @@ static bool clone(const struct inputs *in, struct step *step)
     if (from_snapshot(d))
         way = judge_snapshot(in, leader_report(in));
     if (way != AGENT_REASON_CLONE && way != AGENT_REASON_CLONE_RESTORE) {
-        next.source = (struct snapshot_source){.id = ""};
+        next.job_source = (struct snapshot_source){.id = ""};
         return choose_persist(step, &next, way);
     }
     /* what counts for the quorum is given up only with the leader's leave, one node at a time */
@@ -170,7 +170,7 @@ static bool clone(const struct inputs *in, struct step *step)
          * compared with what the leader has: see join(). */
         if (replication_ensure(in, step, &locked, AGENT_REASON_LOCK_KEY))
             return true;
-        step->source = d->source;
+        step->source = d->job_source;
     }
     step->data_id = d->data_id;
     return choose(step, STEP_CLONE, way);

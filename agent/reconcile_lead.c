@@ -57,7 +57,7 @@ static bool make_data(const struct inputs *in, struct step *step, bool restores)
     if (in->child_state == CHILD_FAILED && ours && in->now_ms - in->child_ended_ms < pause_ms)
         return choose_wait(step, reason, WAKE_SOON_MS);
     step->data_id = in->durable->data_id;
-    step->source = in->durable->source;
+    step->source = in->durable->birth_source;
     return choose(step, restores ? STEP_CLONE : STEP_INITDB, reason);
 }
 
@@ -65,7 +65,7 @@ static bool make_data(const struct inputs *in, struct step *step, bool restores)
 static bool initialise(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
-    bool restores = !source_is_none(&d->source);
+    bool restores = !source_is_none(&d->birth_source);
     enum marker marker = restores ? MARKER_RESTORE : MARKER_INIT;
     struct durable next = *d;
 
@@ -81,8 +81,8 @@ static bool initialise(const struct inputs *in, struct step *step)
         next.marker = marker;
         next.marker_done = false;
         next.data_id = in->nonce;
-        if (d->followed < d->source.timeline)
-            next.followed = d->source.timeline; /* its WAL comes with it, and is nobody's but ours */
+        if (d->followed < d->birth_source.timeline)
+            next.followed = d->birth_source.timeline; /* its WAL comes with it, and is nobody's but ours */
         return choose_persist(step, &next,
                               restores ? AGENT_REASON_RESTORE_MARK : AGENT_REASON_INIT_MARK);
     }

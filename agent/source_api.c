@@ -135,7 +135,7 @@ static int source_of(const struct lookup *lookup, json_t **out, struct err *err)
     source.system_id = strtoull(system_id, NULL, 10);
     memcpy(source.store, lookup->store, sizeof source.store);
     *out = json_object();
-    source_put(*out, &source);
+    source_put(*out, "source", &source);
     for (size_t i = 0; i < OGEL_ARRAY_LEN(more); i++)
         json_object_set(*out, more[i], json_object_get(manifest, more[i]));
     return 0;

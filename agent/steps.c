@@ -105,8 +105,12 @@ int step_look(struct hands *hands, bool kill_remains, struct look *look, struct 
             return -1;
         look->found = POSTMASTER_NONE;
     }
-    if (pgdata_id_read(options->data_directory, &look->data_id, err) < 0)
-        return -1;
+    if (pgdata_id_read(options->data_directory, &look->data_id, err) < 0) {
+        /* a copy that was cut off has its files before what is in them, and pg_control last */
+        if (kind == PGDATA_INITIALISED || err->code != ERR_CORRUPT)
+            return -1;
+        err_clear(err);
+    }
     look->present = kind == PGDATA_INITIALISED;
     look->foreign = kind != PGDATA_EMPTY && look->data_id == 0;
     if (look->found == POSTMASTER_RUNNING)

@@ -52,7 +52,7 @@ static void answered(const struct http_result *result, void *arg)
     if (result->outcome != HTTP_CALL_OK || result->status != 200)
         refused(call, result);
     else if (json_parse_bounded(result->body, result->body_size, ANSWER_DEPTH, &json, &err) < 0 ||
-             source_take(json, &source, &err) < 0)
+             source_take(json, "source", &source, &err) < 0)
         call->fn(502, NULL, err.text, call->arg);
     else
         call->fn(200, &source, "", call->arg);

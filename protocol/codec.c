@@ -206,22 +206,22 @@ static int check_protocol(const json_t *json, struct err *err)
 }
 
 /* Left out where there is none: most messages have none, and earlier programs know of none. */
-void source_put(json_t *object, const struct snapshot_source *source)
+void source_put(json_t *object, const char *name, const struct snapshot_source *source)
 {
     if (source->id[0] != '\0')
-        OGEL_CHECK(json_object_set_new(object, "source", fields_to_json(source_fields, source)) ==
-                   0);
+        OGEL_CHECK(json_object_set_new(object, name, fields_to_json(source_fields, source)) == 0);
 }
 
-int source_take(const json_t *object, struct snapshot_source *out, struct err *err)
+int source_take(const json_t *object, const char *name, struct snapshot_source *out,
+                struct err *err)
 {
-    const json_t *json = json_object_get(object, "source");
+    const json_t *json = json_object_get(object, name);
 
     memset(out, 0, sizeof(*out));
     if (json == NULL || json_is_null(json))
         return 0;
     if (fields_from_json(source_fields, json, out, err) < 0)
-        return err_context(err, "field \"source\"");
+        return err_context(err, "field \"%s\"", name);
     return 0;
 }
 
@@ -229,7 +229,7 @@ json_t *desired_to_json(const struct desired *desired)
 {
     json_t *json = fields_to_json(desired_fields, desired);
 
-    source_put(json, &desired->source);
+    source_put(json, "source", &desired->source);
     return json;
 }
 
@@ -239,7 +239,7 @@ int desired_from_json(const json_t *json, struct desired *out, struct err *err)
         return -1;
     if (fields_from_json(desired_fields, json, out, err) < 0)
         return -1;
-    return source_take(json, &out->source, err);
+    return source_take(json, "source", &out->source, err);
 }
 
 json_t *report_to_json(const struct report *report)

@@ -38,12 +38,14 @@ static void fill(struct durable *d)
     d->floor = (struct position){.timeline = 4, .lsn = 1};
     d->job = (struct job){.id = 0xdeadbeefcafe, .kind = JOB_REINIT};
     d->job_state = JOB_RUNNING;
-    d->source = (struct snapshot_source){.id = "20260203T040506Z-1a2b3c4d",
+    d->job_source = (struct snapshot_source){.id = "20260203T040506Z-1a2b3c4d",
                                          .timeline = 7,
                                          .stop_lsn = 0xffffffff00000002,
                                          .system_id = UINT64_MAX,
                                          .pg_version = 150018};
-    memset(d->source.store, '"', sizeof d->source.store - 1); /* two bytes each in JSON */
+    memset(d->job_source.store, '"', sizeof d->job_source.store - 1); /* two bytes each in JSON */
+    d->birth_source = d->job_source;
+    d->birth_source.timeline = 8;
 }
 
 static void assert_durable_equal(const struct durable *a, const struct durable *b)
@@ -86,9 +88,11 @@ static void test_durable__record_without_a_source__has_none(void **state)
     (void)state;
     fill(&before);
     json = durable_to_json(&before);
-    json_object_del(json, "source");
+    json_object_del(json, "job_source");
+    json_object_del(json, "birth_source");
     assert_int_equal(durable_from_json(json, &after, &err), 0);
-    assert_string_equal(after.source.id, "");
+    assert_string_equal(after.job_source.id, "");
+    assert_string_equal(after.birth_source.id, "");
     json_decref(json);
 }
 

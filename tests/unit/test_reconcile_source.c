@@ -195,6 +195,23 @@ static void test_birth__of_a_snapshot__other_node_clones_from_the_leader(void **
     assert_int_equal(w.in.child, CHILD_CLONE);
 }
 
+/* Found by tests/sim: what is asked of a node has nothing to do with what it is born of, nor the other
+ * way round. */
+static void test_birth__of_a_snapshot__a_job_does_not_change_it(void **state)
+{
+    struct world w;
+
+    (void)state;
+    be_born(&w);
+    w.stop_before = STEP_CLONE;
+    world_run(&w);
+    w.message.job = (struct job){.id = 3, .kind = JOB_REINIT};
+    assert_string_equal(world_run(&w), "J1");
+    assert_string_equal(w.step.source.id, "S");
+    w.stop_before = STEP_NONE;
+    assert_non_null(strstr(world_run(&w), "N16 N17"));
+}
+
 /* --- a node --- */
 
 static void tell_reinit(struct world *w, const struct snapshot_source *source)
@@ -289,7 +306,7 @@ static void test_reinit__restore_fails__clones_at_once_and_once(void **state)
     w.child_fails = false;
     w.stop_before = STEP_NONE;
     assert_string_equal(world_run(&w), "C11 C4 C5 J3 V1 T2 T4 T5 T3");
-    assert_true(source_is_none(&w.durable.source));
+    assert_true(source_is_none(&w.durable.job_source));
 }
 
 /* The word of a manifest is one thing, what is in the directory another. */
@@ -342,6 +359,7 @@ int main(void)
         T(test_birth__begun_again_of_something_else__keeps_nothing),
         T(test_birth__begun_again_of_the_same_snapshot__keeps_what_is_there),
         T(test_birth__of_a_snapshot__other_node_clones_from_the_leader),
+        T(test_birth__of_a_snapshot__a_job_does_not_change_it),
         T(test_reinit__from_a_snapshot__counts_only_past_what_its_leader_had),
         T(test_reinit__from_a_snapshot__is_not_counted_and_does_not_vote_before),
         T(test_reinit__snapshot_not_of_the_leaders_history__keeps_the_data_until_it_may_clone),
