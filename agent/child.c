@@ -14,9 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/ogelctl.h"
 #include "agent/pgconf.h"
 #include "agent/pgdata.h"
-#include "agent/ogelctl.h"
 #include "agent/proc.h"
 #include "agent/steps.h"
 #include "base/clock.h"
@@ -219,8 +219,12 @@ static int make_restore(struct step_run *run, struct command *command)
     add(command, xstrdup("restore"));
     add(command, xstrdup(source->id));
     add(command, xasprintf("--store=%s", source->store));
-    if (options->snapshots.credentials_file)
-        add(command, xasprintf("--store-credentials=%s", options->snapshots.credentials_file));
+    if (run->snapshots.credentials_file)
+        add(command, xasprintf("--store-credentials=%s", run->snapshots.credentials_file));
+    if (run->snapshots.jobs > 0)
+        add(command, xasprintf("--jobs=%lld", (long long)run->snapshots.jobs));
+    if (run->snapshots.temporary_directory)
+        add_env(command, xasprintf("TMPDIR=%s", run->snapshots.temporary_directory));
     add(command, xasprintf("--target=%s", options->data_directory));
     add(command, xasprintf("--progress-fd=%d", progress_fd()));
     return 0;
@@ -480,9 +484,10 @@ static int finish_restore(const char *data_directory, const struct child_process
     if (pgdata_cluster_read(data_directory, &from, err) < 0)
         return -1;
     if (!cluster_id_equal(&from, &child->cluster))
-        return err_set(err, ERR_REFUSED,
-                       "the snapshot is not of this cluster, though of the same system: one of them "
-                       "was born of the other");
+        return err_set(
+            err, ERR_REFUSED,
+            "the snapshot is not of this cluster, though of the same system: one of them "
+            "was born of the other");
     return 0;
 }
 

@@ -1,7 +1,7 @@
 /*
  * initdb, pg_rewind, pg_basebackup and `ogelctl snapshot restore` as children that are watched: by
- * pidfd, with progress from their output. Each holds a lock on the state directory, so that one whose agent was killed is
- * known at the next start.
+ * pidfd, with progress from their output. Each holds a lock on the state directory, so that one
+ * whose agent was killed is known at the next start.
  */
 #ifndef OGEL_AGENT_CHILD_H
 #define OGEL_AGENT_CHILD_H
@@ -37,8 +37,8 @@ struct child_output {
     bool no_rewind_required;
 };
 
-/* Takes DATA of its output; progress lines end in CR or LF and hold "(NN%)", or are ogelctl's: a JSON
- * object with done_bytes and total_bytes. */
+/* Takes DATA of its output; progress lines end in CR or LF and hold "(NN%)", or are ogelctl's: a
+ * JSON object with done_bytes and total_bytes. */
 void child_output_take(struct child_output *output, const char *data, size_t size);
 
 /* Empties what must be empty, then starts the child that run->step asks for; run->child is the

@@ -234,6 +234,10 @@ static void reload_done(void *arg)
         }
     }
     if (reload->rc == 0) {
+        struct snapshot_options snapshots = agent.config.options.snapshots;
+
+        agent.config.options.snapshots = reload->config.options.snapshots;
+        reload->config.options.snapshots = snapshots; /* freed with it */
         log_set_level((enum log_level)reload->config.options.log_level);
         log_event(LOG_LEVEL_INFO, "reloaded", NULL);
         agent.in.roles_done = false;

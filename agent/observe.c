@@ -426,8 +426,7 @@ static void child_over(struct agent *agent, bool ok, const char *error)
     snprintf(agent->cause, sizeof agent->cause, "%s%.140s",
              !ok && agent->in.child == CHILD_RESTORE ? "restore failed: " : "", ok ? "" : error);
     if (!ok)
-        agent_event(agent,
-                    failed_reason(agent), error);
+        agent_event(agent, failed_reason(agent), error);
     observe_look(agent);
     agent_changed(agent);
 }

@@ -35,8 +35,11 @@ struct postgres_options {
     int64_t port;
 };
 
+/* Of snapshot tasks; all of them may change with a reload. */
 struct snapshot_options {
-    char *credentials_file;
+    char *credentials_file;    /* NULL: none */
+    char *temporary_directory; /* NULL: ogelctl's own default */
+    int64_t jobs;              /* 0: the same */
 };
 
 struct agent_options {
@@ -53,6 +56,7 @@ struct agent_options {
     struct {
         char *path[PASSWORD_COUNT];
     } passwords;
+    struct snapshot_options snapshots;
     bool metrics_open;
     int64_t memory_percent;
     char *locale;
@@ -66,11 +70,10 @@ struct agent_options {
     int64_t start_backoff_ms;
     int64_t probe_interval_ms;
     int64_t replication_timeout_ms;
-    struct snapshot_options snapshots;
     int log_level;
 };
 
-/* Read once at the start; SIGHUP reads log_level and the secrets again. */
+/* Read once at the start; SIGHUP reads log_level, options.snapshots and the secrets again. */
 struct agent_config {
     struct agent_options options;
     char ids[NODE_COUNT][NODE_ID_SIZE];      /* the slots: the three ids in ascending order */

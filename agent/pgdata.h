@@ -68,10 +68,10 @@ OGEL_MUST_CHECK int pgdata_control_parse(const char *text, struct pgdata_control
 OGEL_MUST_CHECK int pgdata_id_read(const char *datadir, uint64_t *id, struct err *err);
 OGEL_MUST_CHECK int pgdata_id_write(const char *datadir, uint64_t id, struct err *err);
 
-/* Whose WAL it holds, as the directory itself says (file ogel_cluster_id): written before every start,
- * so that copies and snapshots have it. Clusters born of one snapshot share its system identifier
- * and may come to the same timeline ids; this tells them apart. All zero where the file is missing;
- * ERR_CORRUPT where it is no id. */
+/* Whose WAL it holds, as the directory itself says (file ogel_cluster_id): written before every
+ * start, so that copies and snapshots have it. Clusters born of one snapshot share its system
+ * identifier and may come to the same timeline ids; this tells them apart. All zero where the file
+ * is missing; ERR_CORRUPT where it is no id. */
 OGEL_MUST_CHECK int pgdata_cluster_read(const char *datadir, struct cluster_id *cluster,
                                         struct err *err);
 OGEL_MUST_CHECK int pgdata_cluster_write(const char *datadir, const struct cluster_id *cluster,

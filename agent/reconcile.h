@@ -225,10 +225,10 @@ struct step {
     int32_t peer;
     struct durable durable;         /* STEP_PERSIST: what is to be written */
     struct replication replication; /* STEP_REPLICATION, STEP_START */
-    uint64_t data_id; /* INITDB, CLONE, REWIND: written last, once the copy is whole */
+    uint64_t data_id;              /* INITDB, CLONE, REWIND: written last, once the copy is whole */
     struct snapshot_source source; /* CLONE: none: from the leader */
-    int64_t wake_ms;  /* STEP_NONE: look again after at most this long */
-    bool accepted;    /* STEP_ANSWER_REGISTRATION */
+    int64_t wake_ms;               /* STEP_NONE: look again after at most this long */
+    bool accepted;                 /* STEP_ANSWER_REGISTRATION */
 };
 
 /* What follows from the inputs alone, for the report. */

@@ -96,8 +96,8 @@ static bool from_snapshot(const struct durable *d)
 }
 
 /* May this node be cloned from that snapshot? Whatever it holds, it counts only past what its
- * leader had when it attached; but it has to be the beginning of what the leader has, and the leader
- * must still have what follows. AGENT_REASON_CLONE_RESTORE, or what speaks against it. */
+ * leader had when it attached; but it has to be the beginning of what the leader has, and the
+ * leader must still have what follows. AGENT_REASON_CLONE_RESTORE, or what speaks against it. */
 static enum agent_reason judge_snapshot(const struct inputs *in, const struct report *leader)
 {
     const struct snapshot_source *source = &in->durable->job_source;
@@ -112,8 +112,8 @@ static enum agent_reason judge_snapshot(const struct inputs *in, const struct re
                                                  : AGENT_REASON_CLONE_RESTORE;
 }
 
-/* A child is at work on the directory: waited for, unless it makes something else of it than what is
- * wanted now. */
+/* A child is at work on the directory: waited for, unless it makes something else of it than what
+ * is wanted now. */
 static bool await_copy(const struct inputs *in, struct step *step)
 {
     bool restores = from_snapshot(in->durable);
@@ -162,8 +162,8 @@ static bool clone(const struct inputs *in, struct step *step)
     }
     if (is_running(in))
         return choose_stop(in, step, AGENT_REASON_CLONE_STOP);
-    if (in->child_state == CHILD_FAILED && in->child != CHILD_RESTORE && way == AGENT_REASON_CLONE &&
-        in->now_ms - in->child_ended_ms < CHILD_BACKOFF_MS)
+    if (in->child_state == CHILD_FAILED && in->child != CHILD_RESTORE &&
+        way == AGENT_REASON_CLONE && in->now_ms - in->child_ended_ms < CHILD_BACKOFF_MS)
         return choose_wait(step, AGENT_REASON_CLONE_FAILED, WAKE_SOON_MS);
     if (way == AGENT_REASON_CLONE_RESTORE) {
         /* It was attached, maybe, and would be again. But what a snapshot really holds has not been

@@ -82,7 +82,8 @@ static bool initialise(const struct inputs *in, struct step *step)
         next.marker_done = false;
         next.data_id = in->nonce;
         if (d->followed < d->birth_source.timeline)
-            next.followed = d->birth_source.timeline; /* its WAL comes with it, and is nobody's but ours */
+            next.followed = d->birth_source
+                                .timeline; /* its WAL comes with it, and is nobody's but ours */
         return choose_persist(step, &next,
                               restores ? AGENT_REASON_RESTORE_MARK : AGENT_REASON_INIT_MARK);
     }

@@ -1,6 +1,6 @@
-/* POST /v1/source: what a snapshot's manifest says of it, for an orchestrator that is to have a node
- * made of one. The store is asked by `ogelctl snapshot`, as everywhere: what may hang or die with it
- * is a process of its own. One question at a time. */
+/* POST /v1/source: what a snapshot's manifest says of it, for an orchestrator that is to have a
+ * node made of one. The store is asked by `ogelctl snapshot`, as everywhere: what may hang or die
+ * with it is a process of its own. One question at a time. */
 #include "agent/api_internal.h"
 
 #include <inttypes.h>

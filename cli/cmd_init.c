@@ -21,7 +21,8 @@ static const struct arg_row options[] = {
 };
 
 static const char question[] =
-    "This makes a new cluster %s of snapshot %s. What was committed after that snapshot is not in it. "
+    "This makes a new cluster %s of snapshot %s. What was committed after that snapshot is not in "
+    "it. "
     "Where "
     "the cluster that it was taken of still runs, the two go separate ways from here.";
 

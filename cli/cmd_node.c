@@ -44,8 +44,9 @@ static const struct action actions[] = {
 };
 
 static const struct arg_row options[] = {
-    SOURCE_ROWS("reinit: clone the node from this snapshot, or from the latest of this cluster, and "
-                "let it catch up from the leader."),
+    SOURCE_ROWS(
+        "reinit: clone the node from this snapshot, or from the latest of this cluster, and "
+        "let it catch up from the leader."),
     {0},
 };
 

@@ -25,8 +25,8 @@ int report_open(struct report *report, const struct args *args, struct err *err)
     flags = fcntl((int)fd, F_GETFD);
     if (flags < 0 || fcntl((int)fd, F_SETFD, flags | FD_CLOEXEC) != 0 ||
         (report->out = fdopen((int)fd, "w")) == NULL)
-        return err_set_errno(err, errno, "option \"--progress-fd\": descriptor %d cannot be written",
-                             (int)fd);
+        return err_set_errno(err, errno,
+                             "option \"--progress-fd\": descriptor %d cannot be written", (int)fd);
     setvbuf(report->out, NULL, _IOLBF, 0);
     return 0;
 }

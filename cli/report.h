@@ -1,8 +1,8 @@
 /*
  * What a program that runs a command wants to know of it, as JSON lines on a descriptor of its own
  * (--progress-fd): each {"phase", "done_bytes", "total_bytes", "stored_bytes"}, and at the end one
- * {"result": {…} or null, "error": {"code", "text"} or null}. The code is err_code_name()'s. Nothing
- * more is said after the last line; a command that ends without it was ended by somebody.
+ * {"result": {…} or null, "error": {"code", "text"} or null}. The code is err_code_name()'s.
+ * Nothing more is said after the last line; a command that ends without it was ended by somebody.
  *
  * A reader that has gone away ends the command (SIGPIPE); one that does not read holds it up.
  */

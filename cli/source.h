@@ -17,8 +17,8 @@
             NULL, false                                                                            \
     }
 
-/* What was asked for as the body of a request: {"from_snapshot", "store"}, a new reference; an empty
- * object where no snapshot was. ERR_INVALID, and NULL. */
+/* What was asked for as the body of a request: {"from_snapshot", "store"}, a new reference; an
+ * empty object where no snapshot was. ERR_INVALID, and NULL. */
 OGEL_MUST_CHECK json_t *source_body(const struct args *args, struct err *err);
 
 #endif

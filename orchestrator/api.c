@@ -230,7 +230,8 @@ static void submit_with_source(struct http_request *request, struct cluster *clu
     http_suspend(request, SOURCE_WAIT_MS + timeout_ms, operation_woken, operation);
 }
 
-/* "from_snapshot" and "store" of BODY. Answers itself and returns false where they make no sense. */
+/* "from_snapshot" and "store" of BODY. Answers itself and returns false where they make no sense.
+ */
 static bool read_source(struct http_request *request, json_t *body, char store[STORE_URL_SIZE],
                         char id[SOURCE_ID_SIZE])
 {
@@ -242,8 +243,9 @@ static bool read_source(struct http_request *request, json_t *body, char store[S
         return bad_field(request, body, &err);
     if ((id[0] == '\0') == (store[0] == '\0'))
         return true;
-    err_set(&err, ERR_INVALID, id[0] ? "field \"store\": where is the snapshot?"
-                                     : "field \"from_snapshot\": which snapshot of that store?");
+    err_set(&err, ERR_INVALID,
+            id[0] ? "field \"store\": where is the snapshot?"
+                  : "field \"from_snapshot\": which snapshot of that store?");
     return bad_field(request, body, &err);
 }
 

@@ -92,8 +92,8 @@ struct memory {
     int32_t target;      /* preferred candidate */
     int32_t old_leader;  /* who led when it was opened */
     int32_t granted_to;
-    struct desired grant;      /* resent unchanged until it is obeyed */
-    struct cluster_id cluster; /* birth */
+    struct desired grant;          /* resent unchanged until it is obeyed */
+    struct cluster_id cluster;     /* birth */
     struct snapshot_source source; /* birth, of a snapshot */
     int64_t opened_ms;
     int64_t granted_ms;

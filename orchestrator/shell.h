@@ -55,10 +55,10 @@ void document_forget(struct document_call *call); /* the caller went away; a cha
 /* Ends what is under way, without a word: the callers have gone. */
 void document_stop(struct cluster *cluster);
 
-/* source.c. What the manifest of snapshot ID ("latest": the newest of this cluster's system) in STORE
- * says, asked of the agent at SLOT, or NODE_NONE: of any that answers. The callback gets 200 and the
- * source (borrowed), or another HTTP status and a sentence; once, never from within the call, and not
- * after source_forget(). */
+/* source.c. What the manifest of snapshot ID ("latest": the newest of this cluster's system) in
+ * STORE says, asked of the agent at SLOT, or NODE_NONE: of any that answers. The callback gets 200
+ * and the source (borrowed), or another HTTP status and a sentence; once, never from within the
+ * call, and not after source_forget(). */
 struct source_call;
 typedef void source_fn(int status, const struct snapshot_source *source, const char *detail,
                        void *arg);

@@ -165,8 +165,8 @@ static bool message_sound(const struct desired *message)
     switch (message->role) {
     case ROLE_FENCED:
         /* its leader's timeline is above those of the snapshot that it restores */
-        return !message->birth || (slot_valid(leader->node) &&
-                                   message->generation > message->source.timeline);
+        return !message->birth ||
+               (slot_valid(leader->node) && message->generation > message->source.timeline);
     case ROLE_LEADER:
     case ROLE_FOLLOWER:
         return slot_valid(leader->node) && leader->generation == message->generation &&

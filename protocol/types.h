@@ -18,7 +18,7 @@ enum {
     NODE_ID_SIZE = 17, /* [a-z][a-z0-9]{0,15} and NUL */
     CLUSTER_NAME_SIZE = 64,
     HOST_SIZE = 128,
-    CAUSE_SIZE = 160, /* one line for people: why a node is as it is */
+    CAUSE_SIZE = 160,     /* one line for people: why a node is as it is */
     STORE_URL_SIZE = 256, /* where snapshots are kept */
     SOURCE_ID_SIZE = 32,  /* of a snapshot, and NUL */
     /* newest timelines kept; an older fork means re-clone, never a guess */
@@ -141,8 +141,8 @@ struct desired {
     struct job job;
     /* taken on only by a node whose last job is this one, so that a late copy is not done again */
     uint64_t job_after;
-    /* in a birth promise: what the first leader restores, rather than running initdb; with a reinit:
-     * what it is to be cloned from */
+    /* in a birth promise: what the first leader restores, rather than running initdb; with a
+     * reinit: what it is to be cloned from */
     struct snapshot_source source;
     struct document_version document; /* of the text that came along; {0,0}: none did */
 };

@@ -158,7 +158,7 @@ class Part:
         enter = self.machine.enter(drop_rights=True) if self.machine else []
         self.process = procs.Process(self.id, [tool(program), "--config", self.config],
                                      os.path.join(self.cluster.root, f"{self.id}.log"), enter=enter,
-                                     env=procs.clean_env(OGEL_CTL=self.cluster.ctl_of_agents))
+                                     env=procs.clean_env(OGEL_CTL=tool("ogelctl")))
         self.api = httpapi.Api(program.split("-")[-1], self.host, port,
                                os.path.join(self.cluster.secrets, "admin"), self.network)
 
@@ -288,12 +288,11 @@ class Cluster:
     health, 'daemons' only starts everything, None starts nothing."""
 
     def __init__(self, root, orchestrators=1, redis=False, network=False, start="init", agent=None,
-                 orchestrator=None, document=None, secret_texts=None, ctl=None):
+                 orchestrator=None, document=None, secret_texts=None):
         self.root = procs.make_dir(root, 0o755)
         self.name, self.database, self.owner, self.how = NAME, "app", "app", start
         self.agent_options, self.orchestrator_options = agent or {}, orchestrator or {}
         self.document = document or {}
-        self.ctl_of_agents = ctl or tool("ogelctl")     # what agents run to restore a snapshot
         self.secret_texts = secret_texts or {n: random_secrets.token_hex(16)
                                              for n in PASSWORDS + TOKENS + ("redis",)}
         self.secrets = procs.make_dir(os.path.join(self.root, "secrets"), 0o755)

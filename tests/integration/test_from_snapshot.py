@@ -1,4 +1,4 @@
-"""A cluster that is born of a snapshot, and a node that is cloned from one: real servers, stores that are directories."""
+"""A cluster that is born of a snapshot, and a node that is cloned from one: real servers, directories as stores."""
 
 import contextlib
 import json
@@ -110,6 +110,8 @@ def test_from_snapshot__taken_under_load__is_a_cluster_of_its_own_above_its_time
         leader = old.leader()
         leader.sql("ALTER SYSTEM SET archive_command = 'touch /nowhere/%f'")
         leader.sql("ALTER SYSTEM SET work_mem = '7MB'")
+        leader.sql("CREATE ROLE ogel_x9_i4 LOGIN REPLICATION PASSWORD 'known'")     # of a node that is not here
+        leader.sql("CREATE ROLE ogel_mine_i1 LOGIN")                                # somebody's, who likes the name
         leader.sql("SELECT pg_create_physical_replication_slot('of_the_old')")
         with clients.Writer(old) as writer:
             writer.wait_acks(50)
@@ -133,6 +135,8 @@ def test_from_snapshot__taken_under_load__is_a_cluster_of_its_own_above_its_time
             assert "of_the_old" not in os.listdir(f"{n.data}/pg_replslot")
         assert new_leader.one("SHOW work_mem") == "7MB"
         assert new_leader.streaming() == {f"ogel_{n.id}_i1_g4" for n in c.followers()}
+        like_ours = [r[0] for r in new_leader.sql("SELECT rolname FROM pg_roles WHERE rolname ~ '^ogel_(x9|mine)_'")]
+        assert like_ours == ["ogel_mine_i1"], like_ours
         for password in ("superuser", "owner"):
             user = harness.SUPERUSER if password == "superuser" else c.owner
             stale = dict(host=new_leader.host, port=new_leader.port, user=user, dbname=c.database,

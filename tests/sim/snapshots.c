@@ -1,6 +1,6 @@
 /*
- * Snapshots: bases that are as old as you like, of servers that may be gone since, and what children
- * make of them.
+ * Snapshots: bases that are as old as you like, of servers that may be gone since, and what
+ * children make of them.
  */
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +11,8 @@
 /* One that a cluster may be born of, as if of another one; "B" and its timeline. */
 static void foreign_source(struct snapshot_source *source)
 {
-    *source = (struct snapshot_source){.id = "B", .timeline = 1 + (uint32_t)dice(FOREIGN_TIMELINES)};
+    *source = (struct snapshot_source){.id = "B",
+                                       .timeline = 1 + (uint32_t)dice(FOREIGN_TIMELINES)};
     source->stop_lsn = RECORD * 10;
 }
 
@@ -28,9 +29,8 @@ void snapshot_take(void)
         !m->server.running || m->server.starting || !m->durable.complete ||
         m->server.applied < m->disk.consistent_at)
         return;
-    *s = (struct snapshot){.cluster = m->durable.cluster,
-                           .branch = branch_at(m->disk.wal.branch, end),
-                           .end = end};
+    *s = (struct snapshot){
+        .cluster = m->durable.cluster, .branch = branch_at(m->disk.wal.branch, end), .end = end};
     world.snapshot_count++;
     trace("n%d/%d a snapshot is taken, timeline %u up to %llu", m->slot + 1, index,
           world.branches[s->branch].timeline, (unsigned long long)end);
@@ -102,5 +102,5 @@ bool snapshot_restore(int index)
 {
     world.wal_replaced[index] = true;
     return world.machines[index].child_from.id[0] == 'B' ? restore_for_birth(index)
-                                                          : restore_for_node(index);
+                                                         : restore_for_node(index);
 }

@@ -396,7 +396,8 @@ static void test_init__restore_that_fails__is_told_with_its_cause(void **state)
 
     set_flag(f, "writable", false);
     json_object_set_new(node, "step", json_string("N16 wait"));
-    json_object_set_new(node, "cause", json_string("restore failed: exit code 7: pack 3 is damaged"));
+    json_object_set_new(node, "cause",
+                        json_string("restore failed: exit code 7: pack 3 is damaged"));
     RUN(f, "init", "--from-snapshot", "20260203T040506Z-1a2b3c4d", "--store", "/store", "--yes");
     assert_int_equal(f->ran.rc, CTL_REFUSED);
     assert_non_null(strstr(f->ran.err.text, "pack 3 is damaged"));

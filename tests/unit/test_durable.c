@@ -39,10 +39,10 @@ static void fill(struct durable *d)
     d->job = (struct job){.id = 0xdeadbeefcafe, .kind = JOB_REINIT};
     d->job_state = JOB_RUNNING;
     d->job_source = (struct snapshot_source){.id = "20260203T040506Z-1a2b3c4d",
-                                         .timeline = 7,
-                                         .stop_lsn = 0xffffffff00000002,
-                                         .system_id = UINT64_MAX,
-                                         .pg_version = 150018};
+                                             .timeline = 7,
+                                             .stop_lsn = 0xffffffff00000002,
+                                             .system_id = UINT64_MAX,
+                                             .pg_version = 150018};
     memset(d->job_source.store, '"', sizeof d->job_source.store - 1); /* two bytes each in JSON */
     d->birth_source = d->job_source;
     d->birth_source.timeline = 8;

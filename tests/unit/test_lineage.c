@@ -142,7 +142,8 @@ static void test_lineage__end_of_a_snapshot__is_held_up_to_the_next_fork(void **
     assert_true(lineage_holds(&l, (struct position){5, 900}));
     assert_false(lineage_holds(&l, (struct position){5, 901}));
     assert_true(lineage_holds(&l, (struct position){6, UINT64_MAX}));
-    assert_false(lineage_holds(&l, (struct position){4, 450})); /* another life's, or older than kept */
+    assert_false(
+        lineage_holds(&l, (struct position){4, 450})); /* another life's, or older than kept */
     assert_false(lineage_holds(&l, (struct position){7, 950}));
     l.count = 0;
     assert_false(lineage_holds(&l, (struct position){2, 300}));

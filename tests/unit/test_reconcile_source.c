@@ -1,5 +1,5 @@
-/* A birth, and a clone, of a snapshot: what is marked before what, what stands in the way of it, and
- * what comes in its place then. */
+/* A birth, and a clone, of a snapshot: what is marked before what, what stands in the way of it,
+ * and what comes in its place then. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -195,8 +195,8 @@ static void test_birth__of_a_snapshot__other_node_clones_from_the_leader(void **
     assert_int_equal(w.in.child, CHILD_CLONE);
 }
 
-/* Found by tests/sim: what is asked of a node has nothing to do with what it is born of, nor the other
- * way round. */
+/* Found by tests/sim: what is asked of a node has nothing to do with what it is born of, nor the
+ * other way round. */
 static void test_birth__of_a_snapshot__a_job_does_not_change_it(void **state)
 {
     struct world w;
