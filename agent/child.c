@@ -483,6 +483,10 @@ static int finish_restore(const char *data_directory, const struct child_process
         return pgdata_auto_conf_forget(data_directory, removed, sizeof removed, err);
     if (pgdata_cluster_read(data_directory, &from, err) < 0)
         return -1;
+    if (cluster_id_is_none(&from))
+        return err_set(err, ERR_REFUSED,
+                       "the snapshot does not say which cluster it is of (it has no "
+                       "ogel_cluster_id): take a new one");
     if (!cluster_id_equal(&from, &child->cluster))
         return err_set(
             err, ERR_REFUSED,

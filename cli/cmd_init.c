@@ -26,20 +26,25 @@ static const char question[] =
     "Where "
     "the cluster that it was taken of still runs, the two go separate ways from here.";
 
+static bool begins(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
 /* What stands in the way of the restore; "": nothing. It is tried again for as long as nobody asks
  * for something else, but nobody should wait for it without knowing. */
 static const char *restore_failure(const json_t *cluster, const char **node)
 {
-    static const char restoring[] = "N16", failed[] = "restore failed: ";
     const json_t *one;
     size_t i;
 
     json_array_foreach(json_object_get(cluster, "nodes"), i, one)
     {
+        const char *step = view_text(one, "step"), *cause = view_text(one, "cause");
+
         *node = view_text(one, "id");
-        if (strncmp(view_text(one, "step"), restoring, sizeof(restoring) - 1) == 0 &&
-            strncmp(view_text(one, "cause"), failed, sizeof(failed) - 1) == 0)
-            return view_text(one, "cause");
+        if ((begins(step, "N16") && begins(cause, "restore failed: ")) || begins(step, "N18"))
+            return cause;
     }
     return "";
 }

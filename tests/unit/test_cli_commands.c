@@ -402,6 +402,12 @@ static void test_init__restore_that_fails__is_told_with_its_cause(void **state)
     assert_int_equal(f->ran.rc, CTL_REFUSED);
     assert_non_null(strstr(f->ran.err.text, "pack 3 is damaged"));
     ran_free(&f->ran);
+    json_object_set_new(node, "step", json_string("N18 wait"));
+    json_object_set_new(node, "cause", json_string("the snapshot's WAL ends above"));
+    RUN(f, "init", "--from-snapshot", "20260203T040506Z-1a2b3c4d", "--store", "/store", "--yes");
+    assert_int_equal(f->ran.rc, CTL_REFUSED);
+    assert_non_null(strstr(f->ran.err.text, "ends above"));
+    ran_free(&f->ran);
 }
 
 static void test_node__from_a_snapshot__goes_with_reinit_only(void **state)
