@@ -226,7 +226,10 @@ static void submit_with_source(struct http_request *request, struct cluster *clu
     int64_t timeout_ms = cluster->orchestrator->options->request_timeout_ms;
     struct operation *operation = operation_new(request, cluster, wish);
 
-    operation->lookup = source_look_up(cluster, wish->target, store, id, looked_up, operation);
+    if (operation->wish.target == NODE_NONE)
+        operation->wish.target = source_reader(cluster);
+    operation->lookup = source_look_up(cluster, operation->wish.target, store, id, looked_up,
+                                       operation);
     http_suspend(request, SOURCE_WAIT_MS + timeout_ms, operation_woken, operation);
 }
 

@@ -73,13 +73,12 @@ static void find_system(const struct cluster *cluster, char text[24])
         snprintf(text, 24, "%" PRIu64, id);
 }
 
-/* Any will do for a birth whose first leader is not named. */
-static struct node *whom_to_ask(struct cluster *cluster, int32_t slot)
+int32_t source_reader(const struct cluster *cluster)
 {
-    for (int32_t i = 0; i < NODE_COUNT && slot == NODE_NONE; i++)
-        if (cluster->nodes[i].view.reachable)
-            slot = i;
-    return &cluster->nodes[slot == NODE_NONE ? 0 : slot];
+    for (int32_t slot = 0; slot < NODE_COUNT; slot++)
+        if (cluster->nodes[slot].view.reachable)
+            return slot;
+    return 0;
 }
 
 struct source_call *source_look_up(struct cluster *cluster, int32_t slot, const char *store,
@@ -93,7 +92,7 @@ struct source_call *source_look_up(struct cluster *cluster, int32_t slot, const 
     json = json_pack("{s:s,s:s,s:s}", "store", store, "id", id, "system_id", system_id);
     body = json_dump_line(json);
     json_decref(json);
-    call->node = whom_to_ask(cluster, slot);
+    call->node = &cluster->nodes[slot];
     call->fn = fn;
     call->arg = arg;
     node_url(call->node, "/v1/source", url, sizeof url);
