@@ -446,6 +446,7 @@ static const struct http_route fixed_routes[] = {
     {HTTP_DELETE, "/v1/task", HTTP_READ, task_delete, NULL},
     {HTTP_POST, "/v1/permit", HTTP_READ, permit_post, NULL},
     {HTTP_GET, "/v1/snapshots", HTTP_READ, snapshots_get, NULL},
+    {HTTP_POST, "/v1/source", HTTP_READ, api_source_post, NULL},
 };
 
 static void observe_request(void *arg, int route, int status, int64_t duration_us,

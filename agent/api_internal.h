@@ -1,5 +1,5 @@
-/* Shared by the files of the agent's HTTP API (api.c, health_api.c, document_api.c, task_api.c,
- * listing.c, metrics.c). */
+/* Shared by the files of the agent's HTTP API (api.c, health_api.c, document_api.c, source_api.c,
+ * task_api.c, listing.c, metrics.c). */
 #ifndef OGEL_AGENT_API_INTERNAL_H
 #define OGEL_AGENT_API_INTERNAL_H
 
@@ -16,6 +16,7 @@ enum { ROUTES_MAX = 32, HEALTH_ROUTES_MAX = 16, STATUS_CLASSES = 6 };
 struct waiter;
 struct document_waiter;
 struct task_waiter;
+struct lookup;
 
 struct health_route {
     struct agent *agent;
@@ -30,6 +31,7 @@ struct api {
     struct document_waiter *document_waiters;
     struct task_waiter *task_waiters;
     struct http_request *registration; /* waits for its answer */
+    struct lookup *source_lookup;      /* of source_api.c; NULL: none under way */
 
     /* for metrics */
     uint64_t requests[ROUTES_MAX + 1]
@@ -39,6 +41,9 @@ struct api {
 
 /* health_api.c: the health checks and /metrics. */
 void health_routes(struct agent *agent, struct api *api);
+
+/* source_api.c */
+void api_source_post(struct http_request *request, void *agent);
 
 /* metrics.c */
 void metrics_request(struct agent *agent, int route, int status, int64_t duration_us);

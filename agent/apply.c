@@ -43,6 +43,8 @@ static void persisted(struct agent *agent, const struct step_run *run)
         in->planted = false; /* those were for another one */
     agent->durable = *next;
     agent->durable.document = facts;
+    if (run->step.reason == AGENT_REASON_RESTORE_MARK)
+        agent->cause[0] = '\0'; /* what an earlier birth came to says nothing of this one */
     if (run->step.reason == AGENT_REASON_SPEND || run->step.reason == AGENT_REASON_REWIND_MARK)
         in->due = true;
 }
@@ -172,6 +174,7 @@ static void child_started(struct agent *agent, const struct step_run *run, enum 
     struct inputs *in = &agent->in;
 
     in->child = kind;
+    in->child_data_id = run->step.data_id;
     in->position_valid = false; /* other data from here on */
     if (run->rc < 0) {
         /* nothing ran (its source was not ready, or it would not fit): tried again like any step */
@@ -226,7 +229,9 @@ void step_applied(struct agent *agent, const struct step_run *run)
         break;
     case STEP_INITDB: child_started(agent, run, CHILD_INITDB); break;
     case STEP_REWIND: child_started(agent, run, CHILD_REWIND); break;
-    case STEP_CLONE: child_started(agent, run, CHILD_CLONE); break;
+    case STEP_CLONE:
+        child_started(agent, run, source_is_none(&run->step.source) ? CHILD_CLONE : CHILD_RESTORE);
+        break;
     case STEP_APPLY_DOCUMENT:
         if (ok) {
             in->document_applied = run->durable.document.version;

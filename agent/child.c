@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/ogelctl.h"
 #include "agent/pgconf.h"
 #include "agent/pgdata.h"
 #include "agent/proc.h"
@@ -23,23 +24,46 @@
 #include "base/mem.h"
 #include "base/pgconn.h"
 #include "protocol/names.h"
+#include "protocol/order.h"
 
 enum { PATH_SIZE = 1024, ARGV_MAX = 24, SOURCE_DEADLINE_MS = 5000, CONTROL_DEADLINE_MS = 10000 };
 
 /* Held from child_end_orphans() on; children inherit it. */
 static int lock_fd = -1;
 
+/* ogelctl tells its progress on a descriptor of its own, which is none of the three that a program
+ * has, nor the lock. It comes out where its output does. */
+static int progress_fd(void)
+{
+    return lock_fd + 1;
+}
+
 /* --- what it says
  * ----------------------------------------------------------------------------------- */
+
+/* A number of a flat JSON object. */
+static bool line_number(const char *line, const char *name, double *value)
+{
+    const char *at = strstr(line, name);
+
+    return at != NULL && sscanf(at + strlen(name), " : %lf", value) == 1;
+}
 
 static void take_line(struct child_output *output)
 {
     const char *open = strrchr(output->line, '('), *sign = open ? strchr(open, '%') : NULL;
+    double done, total;
     char *end;
     unsigned long percent;
 
     if (output->used == 0)
         return;
+    if (output->line[0] == '{') {
+        if (line_number(output->line, "\"done_bytes\"", &done) && done >= 0 &&
+            line_number(output->line, "\"total_bytes\"", &total) && total > 0)
+            output->percent = done < total ? (uint32_t)(100 * done / total) : 100;
+        return;
+    }
     if (open && sign) {
         percent = strtoul(open + 1, &end, 10);
         if (end == sign && end > open + 1 && percent <= 100) {
@@ -65,7 +89,7 @@ void child_output_take(struct child_output *output, const char *data, size_t siz
     }
 }
 
-/* --- the three programs
+/* --- the programs
  * ------------------------------------------------------------------------------ */
 
 struct command {
@@ -178,6 +202,32 @@ static int make_clone(struct step_run *run, struct command *command)
     add(command, xstrdup("--progress"));
     add(command, xstrdup("--no-password"));
     return use_passfile(run, command, role, PASSWORD_REPLICATION);
+}
+
+static int make_restore(struct step_run *run, struct command *command)
+{
+    const struct agent_options *options = &run->hands->config->options;
+    const struct snapshot_source *source = &run->step.source;
+
+    if ((int)(source->pg_version / 10000) != run->hands->pg_major)
+        return err_set(&run->err, ERR_REFUSED,
+                       "snapshot %s is of PostgreSQL %u, this node runs %d: install the snapshot's "
+                       "major version and set postgres_bindir",
+                       source->id, source->pg_version / 10000, run->hands->pg_major);
+    add(command, xstrdup(ogelctl_path()));
+    add(command, xstrdup("snapshot"));
+    add(command, xstrdup("restore"));
+    add(command, xstrdup(source->id));
+    add(command, xasprintf("--store=%s", source->store));
+    if (run->snapshots.credentials_file)
+        add(command, xasprintf("--store-credentials=%s", run->snapshots.credentials_file));
+    if (run->snapshots.jobs > 0)
+        add(command, xasprintf("--jobs=%lld", (long long)run->snapshots.jobs));
+    if (run->snapshots.temporary_directory)
+        add_env(command, xasprintf("TMPDIR=%s", run->snapshots.temporary_directory));
+    add(command, xasprintf("--target=%s", options->data_directory));
+    add(command, xasprintf("--progress-fd=%d", progress_fd()));
+    return 0;
 }
 
 /* --- before a clone
@@ -299,6 +349,8 @@ static void child_exec(const struct command *command, int output, pid_t parent)
         _exit(127);
     proc_child_reset();
     file_lock_inherit(lock_fd);
+    if (dup2(1, progress_fd()) < 0)
+        _exit(127);
     execve(command->argv[0], command->argv, command->env);
     dprintf(2, "cannot run %s: errno %d\n", command->argv[0], errno);
     _exit(127);
@@ -338,7 +390,9 @@ static int spawn(struct step_run *run, struct command *command, enum child kind)
                                         .pid = pid,
                                         .pidfd = pidfd_open(pid, 0),
                                         .output = pipes[0],
-                                        .data_id = run->step.data_id};
+                                        .data_id = run->step.data_id,
+                                        .cluster = run->durable.cluster,
+                                        .birth = run->durable.marker == MARKER_RESTORE};
     run->hands->child_pid = pid;
     write_pid_file(run->hands->config->options.state_directory, pid);
     return 0;
@@ -360,13 +414,25 @@ int child_start(struct step_run *run)
         rc = make_rewind(run, &command);
         break;
     default:
-        kind = CHILD_CLONE;
+        kind = source_is_none(&run->step.source) ? CHILD_CLONE : CHILD_RESTORE;
+        if (kind == CHILD_RESTORE) {
+            bool joins = run->durable.marker != MARKER_RESTORE; /* a leader that is there */
+
+            rc = make_restore(run, &command);
+            if (rc == 0 && joins)
+                rc = preflight(run);
+            if (rc == 0)
+                rc = empty_directory(run);
+            break;
+        }
         rc = preflight(run) == 0 && empty_directory(run) == 0 ? make_clone(run, &command) : -1;
         break;
     }
     if (rc == 0)
         rc = spawn(run, &command, kind);
     command_free(&command);
+    if (rc < 0 && kind == CHILD_RESTORE)
+        err_context(&run->err, "restore failed");
     return rc;
 }
 
@@ -406,6 +472,29 @@ static int sync_data(const char *data_directory, struct err *err)
     return rc == 0 ? sync_filesystem(data_directory, err) : rc;
 }
 
+/* The archive is the other cluster's, and for a node of this one the rest would be, too. */
+static int finish_restore(const char *data_directory, const struct child_process *child,
+                          struct err *err)
+{
+    struct cluster_id from;
+    char removed[512];
+
+    if (child->birth)
+        return pgdata_auto_conf_forget(data_directory, removed, sizeof removed, err);
+    if (pgdata_cluster_read(data_directory, &from, err) < 0)
+        return -1;
+    if (cluster_id_is_none(&from))
+        return err_set(err, ERR_REFUSED,
+                       "the snapshot does not say which cluster it is of (it has no "
+                       "ogel_cluster_id): take a new one");
+    if (!cluster_id_equal(&from, &child->cluster))
+        return err_set(
+            err, ERR_REFUSED,
+            "the snapshot is not of this cluster, though of the same system: one of them "
+            "was born of the other");
+    return 0;
+}
+
 int child_finish(const char *data_directory, const struct child_process *child, struct err *err)
 {
     /* the source's own, which a copy brings along; ours live outside of the directory */
@@ -422,6 +511,8 @@ int child_finish(const char *data_directory, const struct child_process *child, 
         if (pgdata_auto_conf_strip(data_directory, removed, sizeof removed, err) < 0)
             return -1;
     }
+    if (child->kind == CHILD_RESTORE && finish_restore(data_directory, child, err) < 0)
+        return -1;
     /* pg_basebackup leaves a directory that was there as it is, and Postgres wants it private */
     if (chmod(data_directory, 0700) != 0)
         return err_set_errno(err, errno, "cannot make %s private", data_directory);
@@ -469,7 +560,7 @@ int child_end_orphans(const char *state_directory, int64_t timeout_ms, struct er
         if (clock_mono_ms() > deadline)
             return err_set(
                 err, ERR_TIMEOUT,
-                "a pg_basebackup, pg_rewind or initdb of an earlier agent still runs and "
+                "a pg_basebackup, pg_rewind, initdb or ogelctl of an earlier agent still runs and "
                 "holds %s: end it",
                 path);
         err_clear(err);

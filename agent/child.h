@@ -1,7 +1,7 @@
 /*
- * initdb, pg_rewind and pg_basebackup as children that are watched: by pidfd, with progress from
- * their output. Each holds a lock on the state directory, so that one whose agent was killed is
- * known at the next start.
+ * initdb, pg_rewind, pg_basebackup and `ogelctl snapshot restore` as children that are watched: by
+ * pidfd, with progress from their output. Each holds a lock on the state directory, so that one
+ * whose agent was killed is known at the next start.
  */
 #ifndef OGEL_AGENT_CHILD_H
 #define OGEL_AGENT_CHILD_H
@@ -22,6 +22,8 @@ struct child_process {
     int pidfd;
     int output;       /* its stdout and stderr; non-blocking, to be read until it ends */
     uint64_t data_id; /* to be written once the copy is whole */
+    struct cluster_id cluster;
+    bool birth; /* CHILD_RESTORE: the snapshot is another cluster's, and this one begins with it */
 };
 
 enum { CHILD_LINE_SIZE = 256 };
@@ -35,7 +37,8 @@ struct child_output {
     bool no_rewind_required;
 };
 
-/* Takes DATA of its output; progress lines end in CR or LF and hold "(NN%)". */
+/* Takes DATA of its output; progress lines end in CR or LF and hold "(NN%)", or are ogelctl's: a
+ * JSON object with done_bytes and total_bytes. */
 void child_output_take(struct child_output *output, const char *data, size_t size);
 
 /* Empties what must be empty, then starts the child that run->step asks for; run->child is the
@@ -43,7 +46,8 @@ void child_output_take(struct child_output *output, const char *data, size_t siz
 OGEL_MUST_CHECK int child_start(struct step_run *run);
 
 /* After it exited with status 0: takes away what was copied from the other server, makes the
- * directory a standby's, writes the data id last. */
+ * directory a standby's, writes the data id last. ERR_REFUSED where a node was to be cloned from a
+ * snapshot of another cluster. */
 OGEL_MUST_CHECK int child_finish(const char *data_directory, const struct child_process *child,
                                  struct err *err);
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,56 @@ struct pipe_end {
     char *data;
     size_t size;
 };
+
+/* --- who waits for whom: orphans are collected in another thread --- */
+
+enum { OWNED_MAX = 8 };
+
+static pthread_mutex_t owned_lock = PTHREAD_MUTEX_INITIALIZER;
+static pid_t owned[OWNED_MAX];
+
+/* Puts NEW_PID in the place of OLD_PID; 0: a free one. Under the lock. */
+static void own(pid_t old_pid, pid_t new_pid)
+{
+    for (int i = 0; i < OWNED_MAX; i++)
+        if (owned[i] == old_pid) {
+            owned[i] = new_pid;
+            return;
+        }
+    OGEL_CHECK(old_pid != 0); /* no more threads than that run programs */
+}
+
+bool command_owns(pid_t pid)
+{
+    bool found = false;
+
+    pthread_mutex_lock(&owned_lock);
+    for (int i = 0; i < OWNED_MAX; i++)
+        found = found || owned[i] == pid;
+    pthread_mutex_unlock(&owned_lock);
+    return found;
+}
+
+/* Known before anybody can see it dead. */
+static pid_t fork_owned(void)
+{
+    pid_t pid;
+
+    pthread_mutex_lock(&owned_lock);
+    pid = fork();
+    if (pid > 0)
+        own(0, pid);
+    if (pid != 0)
+        pthread_mutex_unlock(&owned_lock);
+    return pid;
+}
+
+static void disown(pid_t pid)
+{
+    pthread_mutex_lock(&owned_lock);
+    own(pid, 0);
+    pthread_mutex_unlock(&owned_lock);
+}
 
 /* Between fork and exec of a threaded process: async-signal-safe calls only. */
 static void child_exec(char *const *argv, char *const *env, int out, int errors, int failed)
@@ -101,7 +152,7 @@ static int spawn(const char *const *argv, int out[2], int errors[2], pid_t *pid,
         err_set_errno(err, errno, "cannot make a pipe");
         goto out;
     }
-    *pid = fork();
+    *pid = fork_owned();
     if (*pid < 0) {
         err_set_errno(err, errno, "cannot fork for %s", argv[0]);
         goto out;
@@ -112,6 +163,7 @@ static int spawn(const char *const *argv, int out[2], int errors[2], pid_t *pid,
     failed[1] = -1;
     if (read(failed[0], &errnum, sizeof errnum) == (ssize_t)sizeof errnum) {
         waitpid(*pid, NULL, 0);
+        disown(*pid);
         *pid = 0;
         err_set_errno(err, errnum, "cannot run %s", argv[0]);
         goto out;
@@ -167,6 +219,7 @@ out:
             kill(pid, SIGKILL); /* where it had not become a group yet */
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
             ;
+        disown(pid);
     }
     for (int i = 0; i < 2; i++) {
         int fds[] = {out[i], errors[i], ends[i].fd};

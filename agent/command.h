@@ -5,12 +5,14 @@
 #ifndef OGEL_AGENT_COMMAND_H
 #define OGEL_AGENT_COMMAND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 
-enum { COMMAND_OUTPUT_MAX = 64 * 1024 };
+enum { COMMAND_OUTPUT_MAX = 1024 * 1024 };
 
 struct command_result {
     int exit_code; /* -1: ended by a signal */
@@ -25,6 +27,9 @@ struct command_result {
  * RESULT is then freed with command_result_free(). ERR_NOT_FOUND when there is no such program. */
 OGEL_MUST_CHECK int command_run(const char *const *argv, int64_t timeout_ms,
                                 struct command_result *result, struct err *err);
+
+/* Is PID a program that some thread runs by command_run()? Then it is that one's to wait for. */
+bool command_owns(pid_t pid);
 
 void command_result_free(struct command_result *result);
 

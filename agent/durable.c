@@ -64,6 +64,8 @@ json_t *durable_to_json(const struct durable *durable)
     json_t *json = fields_to_json(durable_fields, durable);
 
     json_object_set_new(json, "format", json_integer(FORMAT_VERSION));
+    source_put(json, "job_source", &durable->job_source);
+    source_put(json, "birth_source", &durable->birth_source);
     return json;
 }
 
@@ -76,7 +78,10 @@ int durable_from_json(const json_t *json, struct durable *durable, struct err *e
         return -1;
     if (format != FORMAT_VERSION)
         return err_set(err, ERR_INVALID, "format %u of another version of ogel-agent", format);
-    return fields_from_json(durable_fields, json, durable, err);
+    if (fields_from_json(durable_fields, json, durable, err) < 0 ||
+        source_take(json, "job_source", &durable->job_source, err) < 0)
+        return -1;
+    return source_take(json, "birth_source", &durable->birth_source, err);
 }
 
 static int read_record(const struct slotfile *file, int32_t node, struct durable *durable,

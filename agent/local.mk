@@ -39,6 +39,8 @@ libogagent_a_SOURCES += \
 	agent/node.c \
 	agent/node.h \
 	agent/observe.c \
+	agent/ogelctl.c \
+	agent/ogelctl.h \
 	agent/options.c \
 	agent/options.h \
 	agent/peers.c \
@@ -57,6 +59,7 @@ libogagent_a_SOURCES += \
 	agent/sampler_sql.c \
 	agent/scram.c \
 	agent/scram.h \
+	agent/source_api.c \
 	agent/steps.c \
 	agent/steps.h \
 	agent/steps_conf.c \
@@ -136,7 +139,9 @@ bin_PROGRAMS += ogel-agent
 ogel_agent_SOURCES = agent/main.c
 ogel_agent_LDADD = libogagent.a libogsnapshots.a libogreconcile.a libogproto.a libogbase.a $(BASE_LIBS)
 
-unit_tests += tests/unit/test_reconcile tests/unit/test_reconcile_join
+unit_tests += tests/unit/test_reconcile tests/unit/test_reconcile_join tests/unit/test_reconcile_source
+tests_unit_test_reconcile_source_SOURCES = tests/unit/test_reconcile_source.c \
+	tests/unit/reconcile_world.c tests/unit/reconcile_world.h
 tests_unit_test_reconcile_SOURCES = tests/unit/test_reconcile.c \
 	tests/unit/reconcile_world.c tests/unit/reconcile_world.h
 tests_unit_test_reconcile_join_SOURCES = tests/unit/test_reconcile_join.c \

@@ -311,6 +311,7 @@ static int start_threads(struct err *err)
         worker_new(&agent.urgent, "urgent", agent.loop, err) < 0 ||
         worker_new(&agent.slow, "checkpoints", agent.loop, err) < 0 ||
         worker_new(&agent.background, "background", agent.loop, err) < 0 ||
+        worker_new(&agent.store_worker, "store", agent.loop, err) < 0 ||
         sampler_new(&agent.sampler, &agent.config, agent.loop, observe_sample, &agent, err) < 0)
         return -1;
     agent.timer = loop_timer_new(agent.loop, on_timer, &agent);

@@ -99,6 +99,13 @@ static int32_t upstream_of(const struct agent *agent, const struct step *step)
     }
 }
 
+static void copy_options(struct snapshot_options *out, const struct snapshot_options *in)
+{
+    *out = *in;
+    out->credentials_file = in->credentials_file ? xstrdup(in->credentials_file) : NULL;
+    out->temporary_directory = in->temporary_directory ? xstrdup(in->temporary_directory) : NULL;
+}
+
 struct step_run *step_run_new(struct agent *agent, const struct step *step)
 {
     struct step_run *run = xcalloc(1, sizeof *run);
@@ -120,6 +127,8 @@ struct step_run *step_run_new(struct agent *agent, const struct step *step)
     run->replication = agent->in.replication;
     run->record_end = agent->in.record_end;
     run->child.pidfd = run->child.output = -1;
+    if (step->kind == STEP_CLONE)
+        copy_options(&run->snapshots, &agent->config.options.snapshots);
     (void)peers_postgres(agent, upstream_of(agent, step), &run->upstream);
     if (leader >= 0 && leader < NODE_COUNT && leader != agent->config.self &&
         agent->in.peers[leader].known && agent->peer_reports[leader].leading &&
@@ -135,6 +144,8 @@ void step_run_free(struct step_run *run)
     if (run->pm.pid != 0)
         close(run->pm.pidfd);
     json_decref(run->document);
+    free(run->snapshots.credentials_file);
+    free(run->snapshots.temporary_directory);
     free(run);
 }
 

@@ -47,12 +47,13 @@ struct agent {
     int64_t started_ms;
 
     struct loop *loop;
-    struct loop_timer *timer;  /* next turn */
-    struct loop_timer *beat;   /* disk space, log files */
-    struct worker *steps;      /* one step at a time */
-    struct worker *urgent;     /* stopping and killing, also while a step hangs */
-    struct worker *slow;       /* checkpoints */
-    struct worker *background; /* event log, secrets, disk space */
+    struct loop_timer *timer;    /* next turn */
+    struct loop_timer *beat;     /* disk space, log files */
+    struct worker *steps;        /* one step at a time */
+    struct worker *urgent;       /* stopping and killing, also while a step hangs */
+    struct worker *slow;         /* checkpoints */
+    struct worker *background;   /* event log, secrets, disk space */
+    struct worker *store_worker; /* questions to a store of snapshots */
     struct sampler *sampler;
     struct resolver *resolver;
     struct http_client *client;

@@ -407,17 +407,26 @@ static void finish_work(void *arg)
     run->rc = child_finish(run->agent->config.options.data_directory, &run->child, &run->err);
 }
 
+static enum agent_reason failed_reason(const struct agent *agent)
+{
+    switch (agent->in.child) {
+    case CHILD_CLONE: return AGENT_REASON_CLONE_FAILED;
+    case CHILD_REWIND: return AGENT_REASON_REWIND_FAILED;
+    case CHILD_RESTORE:
+        return agent->durable.marker == MARKER_RESTORE ? AGENT_REASON_RESTORE
+                                                       : AGENT_REASON_CLONE_RESTORE;
+    default: return AGENT_REASON_INITDB;
+    }
+}
+
 static void child_over(struct agent *agent, bool ok, const char *error)
 {
     agent->in.child_state = ok ? CHILD_OK : CHILD_FAILED;
     agent->in.child_ended_ms = clock_boot_ms();
-    snprintf(agent->cause, sizeof agent->cause, "%s", ok ? "" : error);
+    snprintf(agent->cause, sizeof agent->cause, "%s%.140s",
+             !ok && agent->in.child == CHILD_RESTORE ? "restore failed: " : "", ok ? "" : error);
     if (!ok)
-        agent_event(agent,
-                    agent->in.child == CHILD_CLONE    ? AGENT_REASON_CLONE_FAILED
-                    : agent->in.child == CHILD_REWIND ? AGENT_REASON_REWIND_FAILED
-                                                      : AGENT_REASON_INITDB,
-                    error);
+        agent_event(agent, failed_reason(agent), error);
     observe_look(agent);
     agent_changed(agent);
 }

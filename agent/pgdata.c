@@ -17,7 +17,8 @@
 #include "base/mem.h"
 #include "base/units.h"
 
-#define ID_FILE "ogel_data_id"
+#define ID_FILE      "ogel_data_id"
+#define CLUSTER_FILE "ogel_cluster_id"
 
 enum { AUTO_CONF_MAX = 1024 * 1024 };
 
@@ -259,6 +260,52 @@ int pgdata_id_write(const char *datadir, uint64_t id, struct err *err)
     return file_write_atomic(path, text, (size_t)length, 0600, err);
 }
 
+/* --- whose it is
+ * ----------------------------------------------------------------------------------- */
+
+static bool cluster_parse(const char *text, struct cluster_id *cluster)
+{
+    char hex[3] = "";
+
+    if (strspn(text, "0123456789abcdef") != 2 * sizeof cluster->bytes ||
+        strcmp(text + 2 * sizeof cluster->bytes, "\n") != 0)
+        return false;
+    for (size_t i = 0; i < sizeof cluster->bytes; i++) {
+        memcpy(hex, text + 2 * i, 2);
+        cluster->bytes[i] = (uint8_t)strtoul(hex, NULL, 16);
+    }
+    return true;
+}
+
+int pgdata_cluster_read(const char *datadir, struct cluster_id *cluster, struct err *err)
+{
+    char path[PATH_MAX];
+    char *text = NULL;
+    struct err missing = {0};
+    bool good;
+
+    memset(cluster, 0, sizeof *cluster);
+    snprintf(path, sizeof path, "%s/" CLUSTER_FILE, datadir);
+    if (file_read(path, 64, &text, NULL, &missing) != 0)
+        return missing.code == ERR_NOT_FOUND ? 0 : err_set(err, missing.code, "%s", missing.text);
+    good = cluster_parse(text, cluster);
+    free(text);
+    return good ? 0 : err_set(err, ERR_CORRUPT, "%s is not a cluster id", path);
+}
+
+int pgdata_cluster_write(const char *datadir, const struct cluster_id *cluster, struct err *err)
+{
+    char path[PATH_MAX];
+    char text[2 * sizeof cluster->bytes + 2];
+    size_t length = 0;
+
+    for (size_t i = 0; i < sizeof cluster->bytes; i++)
+        length += (size_t)snprintf(text + length, sizeof text - length, "%02x", cluster->bytes[i]);
+    text[length++] = '\n';
+    snprintf(path, sizeof path, "%s/" CLUSTER_FILE, datadir);
+    return file_write_atomic(path, text, length, 0600, err);
+}
+
 /* --- signal files
  * ---------------------------------------------------------------------------------- */
 
@@ -315,16 +362,24 @@ static bool auto_conf_parse(const char *line, char *name, size_t name_size, char
     return true;
 }
 
-static bool auto_conf_drops(const char *line, char *name, size_t name_size)
+typedef bool auto_conf_drops_fn(const char *name, const char *value);
+
+static bool is_refused(const char *name, const char *value)
 {
-    char value[1024];
     const char *reason;
-    if (!auto_conf_parse(line, name, name_size, value, sizeof value))
-        return false;
+
     return strncasecmp(name, "include", 7) == 0 || pgconf_setting_refused(name, value, &reason);
 }
 
-int pgdata_auto_conf_strip(const char *datadir, char *removed, size_t size, struct err *err)
+static bool is_archiving(const char *name, const char *value)
+{
+    (void)value;
+    return strncasecmp(name, "archive_", 8) == 0;
+}
+
+/* Takes out the lines whose setting DROPS says yes to. */
+static int auto_conf_filter(const char *datadir, auto_conf_drops_fn *drops, char *removed,
+                            size_t size, struct err *err)
 {
     char path[PATH_MAX];
     char *text = NULL;
@@ -344,9 +399,10 @@ int pgdata_auto_conf_strip(const char *datadir, char *removed, size_t size, stru
         char *end = strchrnul(line, '\n');
         char *next = *end == '\0' ? end : end + 1;
         char saved = *end;
-        char name[128];
+        char name[128], value[1024];
         *end = '\0';
-        bool drop = auto_conf_drops(line, name, sizeof name);
+        bool drop = auto_conf_parse(line, name, sizeof name, value, sizeof value) &&
+                    drops(name, value);
         *end = saved;
         if (!drop) {
             memcpy(kept + kept_size, line, (size_t)(next - line));
@@ -361,4 +417,14 @@ int pgdata_auto_conf_strip(const char *datadir, char *removed, size_t size, stru
     free(kept);
     free(text);
     return rc;
+}
+
+int pgdata_auto_conf_strip(const char *datadir, char *removed, size_t size, struct err *err)
+{
+    return auto_conf_filter(datadir, is_refused, removed, size, err);
+}
+
+int pgdata_auto_conf_forget(const char *datadir, char *removed, size_t size, struct err *err)
+{
+    return auto_conf_filter(datadir, is_archiving, removed, size, err);
 }

@@ -68,6 +68,15 @@ OGEL_MUST_CHECK int pgdata_control_parse(const char *text, struct pgdata_control
 OGEL_MUST_CHECK int pgdata_id_read(const char *datadir, uint64_t *id, struct err *err);
 OGEL_MUST_CHECK int pgdata_id_write(const char *datadir, uint64_t id, struct err *err);
 
+/* Whose WAL it holds, as the directory itself says (file ogel_cluster_id): written before every
+ * start, so that copies and snapshots have it. Clusters born of one snapshot share its system
+ * identifier and may come to the same timeline ids; this tells them apart. All zero where the file
+ * is missing; ERR_CORRUPT where it is no id. */
+OGEL_MUST_CHECK int pgdata_cluster_read(const char *datadir, struct cluster_id *cluster,
+                                        struct err *err);
+OGEL_MUST_CHECK int pgdata_cluster_write(const char *datadir, const struct cluster_id *cluster,
+                                         struct err *err);
+
 /* --- where WAL ends -------------------------------------------------------------------------- */
 
 /* The timeline of the last complete record in pg_wal and the end of that record, of a stopped
@@ -134,6 +143,11 @@ OGEL_MUST_CHECK int pgdata_standby_signal(const char *datadir, struct err *err);
  * what went, comma-separated, into REMOVED ("" if nothing). */
 OGEL_MUST_CHECK int pgdata_auto_conf_strip(const char *datadir, char *removed, size_t size,
                                            struct err *err);
+
+/* The same for what ties a restored copy to the archive of the cluster that it came from: a new
+ * cluster has to be told where to archive. */
+OGEL_MUST_CHECK int pgdata_auto_conf_forget(const char *datadir, char *removed, size_t size,
+                                            struct err *err);
 
 /* --- tablespaces and the preflight of a clone ---------------------------------------------------
  */

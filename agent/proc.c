@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/command.h"
 #include "agent/postmaster.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -379,7 +380,7 @@ int proc_reap_orphans(const pid_t *keep, int count)
         bool kept = false;
         for (int k = 0; k < count; k++)
             kept = kept || keep[k] == zombies[i];
-        if (!kept && waitpid(zombies[i], NULL, WNOHANG) == zombies[i])
+        if (!kept && !command_owns(zombies[i]) && waitpid(zombies[i], NULL, WNOHANG) == zombies[i])
             reaped++;
     }
     return reaped;

@@ -57,6 +57,8 @@ struct durable {
     struct position floor;
     struct job job;
     enum job_state job_state;
+    struct snapshot_source job_source;   /* of a reinit; none: a base backup of the leader */
+    struct snapshot_source birth_source; /* of the first leader's data; none: initdb */
     struct document_facts document;
 };
 
@@ -73,7 +75,7 @@ struct replication {
         incarnations[NODE_COUNT]; /* in names and in access rules; number 0: void, in neither */
 };
 
-enum child { CHILD_NONE, CHILD_INITDB, CHILD_REWIND, CHILD_CLONE };
+enum child { CHILD_NONE, CHILD_INITDB, CHILD_REWIND, CHILD_CLONE, CHILD_RESTORE };
 enum child_state { CHILD_ABSENT, CHILD_RUNNING, CHILD_OK, CHILD_FAILED };
 
 struct options {
@@ -178,6 +180,7 @@ struct inputs {
     enum child child;
     enum child_state child_state;
     int64_t child_ended_ms;
+    uint64_t child_data_id; /* of the step that it was started for */
 
     /* peers */
     struct peer_input peers[NODE_COUNT];
@@ -207,7 +210,7 @@ enum step_kind {
     STEP_END_OLD_SENDERS,
     STEP_INITDB, /* children: start; they report through inputs.child */
     STEP_REWIND,
-    STEP_CLONE,
+    STEP_CLONE, /* from the leader, or from step.source where there is one */
     STEP_STOP_CHILD,
     STEP_REGISTER,            /* peer */
     STEP_ANSWER_REGISTRATION, /* peer */
@@ -222,9 +225,10 @@ struct step {
     int32_t peer;
     struct durable durable;         /* STEP_PERSIST: what is to be written */
     struct replication replication; /* STEP_REPLICATION, STEP_START */
-    uint64_t data_id; /* INITDB, CLONE, REWIND: written last, once the copy is whole */
-    int64_t wake_ms;  /* STEP_NONE: look again after at most this long */
-    bool accepted;    /* STEP_ANSWER_REGISTRATION */
+    uint64_t data_id;              /* INITDB, CLONE, REWIND: written last, once the copy is whole */
+    struct snapshot_source source; /* CLONE: none: from the leader */
+    int64_t wake_ms;               /* STEP_NONE: look again after at most this long */
+    bool accepted;                 /* STEP_ANSWER_REGISTRATION */
 };
 
 /* What follows from the inputs alone, for the report. */

@@ -77,18 +77,73 @@ bool child_results(const struct inputs *in, struct step *step)
     return false;
 }
 
+/* Right after a promotion a leader may still tell the history it had before: without its own
+ * timeline, and so without the fork. */
+static bool history_is_told(const struct report *leader)
+{
+    const struct lineage *lineage = &leader->lineage;
+
+    return lineage->count > 0 && lineage->count <= LINEAGE_MAX &&
+           lineage->begin[lineage->count - 1].timeline == leader->grant.generation;
+}
+
+/* An operator wants this node cloned from a snapshot. It is over with the copy, also where that is
+ * of no use. */
+static bool from_snapshot(const struct durable *d)
+{
+    return d->job.kind == JOB_REINIT && d->job_state == JOB_RUNNING &&
+           !source_is_none(&d->job_source);
+}
+
+/* May this node be cloned from that snapshot? Whatever it holds, it counts only past what its
+ * leader had when it attached; but it has to be the beginning of what the leader has, and the
+ * leader must still have what follows. AGENT_REASON_CLONE_RESTORE, or what speaks against it. */
+static enum agent_reason judge_snapshot(const struct inputs *in, const struct report *leader)
+{
+    const struct snapshot_source *source = &in->durable->job_source;
+    struct position end = {.timeline = source->timeline, .lsn = source->stop_lsn};
+
+    if (in->child == CHILD_RESTORE && in->child_state == CHILD_FAILED &&
+        in->child_data_id == in->durable->data_id)
+        return AGENT_REASON_SNAPSHOT_FAILED;
+    if (source->system_id != leader->system_id || !lineage_holds(&leader->lineage, end))
+        return AGENT_REASON_SNAPSHOT_FOREIGN;
+    return leader->oldest_lsn > source->stop_lsn ? AGENT_REASON_SNAPSHOT_OLD
+                                                 : AGENT_REASON_CLONE_RESTORE;
+}
+
+/* A child is at work on the directory: waited for, unless it makes something else of it than what
+ * is wanted now. */
+static bool await_copy(const struct inputs *in, struct step *step)
+{
+    bool restores = from_snapshot(in->durable);
+
+    if (in->child_state != CHILD_RUNNING)
+        return false;
+    if (in->child != (restores ? CHILD_RESTORE : CHILD_CLONE))
+        return choose(step, STEP_STOP_CHILD, AGENT_REASON_WAIT);
+    return choose_wait(step, restores ? AGENT_REASON_CLONE_RESTORE : AGENT_REASON_CLONE, WAKE_MS);
+}
+
 static bool clone(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
     struct replication locked = replication_locked(d);
+    enum agent_reason way = AGENT_REASON_CLONE;
     struct durable next = *d;
 
-    if (in->child == CHILD_CLONE && in->child_state == CHILD_RUNNING)
-        return choose_wait(step, AGENT_REASON_CLONE, WAKE_MS);
+    if (await_copy(in, step))
+        return true;
     if (data_is_foreign(in))
         return choose_wait(step, AGENT_REASON_DATA_FOREIGN, WAKE_MS);
-    if (!leader_report(in))
+    if (!leader_report(in) || (from_snapshot(d) && !history_is_told(leader_report(in))))
         return choose_wait(step, AGENT_REASON_WAIT_LEADER, WAKE_MS);
+    if (from_snapshot(d))
+        way = judge_snapshot(in, leader_report(in));
+    if (way != AGENT_REASON_CLONE && way != AGENT_REASON_CLONE_RESTORE) {
+        next.job_source = (struct snapshot_source){.id = ""};
+        return choose_persist(step, &next, way);
+    }
     /* what counts for the quorum is given up only with the leader's leave, one node at a time */
     if ((d->complete || d->rewound) && !in->discard_allowed) {
         /* up meanwhile: the leave that the other follower may need rests on this one's data */
@@ -107,10 +162,18 @@ static bool clone(const struct inputs *in, struct step *step)
     }
     if (is_running(in))
         return choose_stop(in, step, AGENT_REASON_CLONE_STOP);
-    if (in->child_state == CHILD_FAILED && in->now_ms - in->child_ended_ms < CHILD_BACKOFF_MS)
+    if (in->child_state == CHILD_FAILED && in->child != CHILD_RESTORE &&
+        way == AGENT_REASON_CLONE && in->now_ms - in->child_ended_ms < CHILD_BACKOFF_MS)
         return choose_wait(step, AGENT_REASON_CLONE_FAILED, WAKE_SOON_MS);
+    if (way == AGENT_REASON_CLONE_RESTORE) {
+        /* It was attached, maybe, and would be again. But what a snapshot really holds has not been
+         * compared with what the leader has: see join(). */
+        if (replication_ensure(in, step, &locked, AGENT_REASON_LOCK_KEY))
+            return true;
+        step->source = d->job_source;
+    }
     step->data_id = d->data_id;
-    return choose(step, STEP_CLONE, AGENT_REASON_CLONE);
+    return choose(step, STEP_CLONE, way);
 }
 
 /* Tried once per need: the marker is durable before it begins, and after a restart a marked one is
@@ -154,16 +217,6 @@ static bool attach(const struct inputs *in, struct step *step)
     if (!is_running(in))
         return choose_start(in, step, &want, reason);
     return replication_ensure(in, step, &want, reason);
-}
-
-/* Right after a promotion a leader may still tell the history it had before: without its own
- * timeline, and so without the fork. */
-static bool history_is_told(const struct report *leader)
-{
-    const struct lineage *lineage = &leader->lineage;
-
-    return lineage->count > 0 && lineage->count <= LINEAGE_MAX &&
-           lineage->begin[lineage->count - 1].timeline == leader->grant.generation;
 }
 
 /* A standby that learnt of a timeline sets out for it before it has any of its WAL, and then

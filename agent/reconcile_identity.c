@@ -270,13 +270,19 @@ static void take_birth(const struct inputs *in, struct durable *next)
 {
     const struct desired *m = in->message;
 
+    /* a restore that came to nothing is begun anew, whatever it was of */
+    bool same = source_equal(&next->birth_source, &m->source) &&
+                (next->complete || source_is_none(&m->source));
+
     next->cluster = m->cluster;
     next->birth_promised = true;
     next->birth_ended = false;
     next->birth_leader = m->leader.node;
+    next->birth_source = m->source;
     next->registered = true;
-    if (next->data_id != 0 && next->birth_leader != next->node) {
-        /* an earlier attempt made or copied data here; the new first leader's replaces it */
+    if (next->data_id != 0 && (next->birth_leader != next->node || !same)) {
+        /* an earlier attempt made or copied data here; the new first leader's replaces it, and so
+         * does data that is to be made of something else */
         next->complete = next->rewound = next->marker_done = false;
         next->marker = MARKER_CLONE;
         next->data_id = in->nonce;
@@ -397,6 +403,7 @@ bool promise_admit(const struct inputs *in, struct step *step)
     if (m->job.id != 0 && m->job.id != next.job.id && m->job_after == next.job.id) {
         next.job = m->job;
         next.job_state = JOB_RUNNING;
+        next.job_source = m->source;
         changed = true;
         reason = AGENT_REASON_JOB_ACCEPT;
     }

@@ -12,8 +12,9 @@
 enum {
     WAKE_MS = 1000, /* a settled node looks again after this long */
     WAKE_SOON_MS = 50,
-    CRASH_PAUSE_MS = 300,    /* a crashed server leaves the processor to the election first */
-    CHILD_BACKOFF_MS = 3000, /* between failed clones */
+    CRASH_PAUSE_MS = 300,       /* a crashed server leaves the processor to the election first */
+    CHILD_BACKOFF_MS = 3000,    /* between failed clones */
+    RESTORE_BACKOFF_MS = 30000, /* … restores of a birth: a store that is away may come back */
     START_BACKOFF_STEPS = 5,
 };
 

@@ -47,10 +47,26 @@ bool self_fence(const struct inputs *in, struct step *step)
     return false;
 }
 
+/* Runs initdb, or restores the snapshot that the birth names. */
+static bool make_data(const struct inputs *in, struct step *step, bool restores)
+{
+    enum agent_reason reason = restores ? AGENT_REASON_RESTORE : AGENT_REASON_INITDB;
+    int64_t pause_ms = restores ? RESTORE_BACKOFF_MS : CHILD_BACKOFF_MS;
+    bool ours = in->child_data_id == in->durable->data_id;
+
+    if (in->child_state == CHILD_FAILED && ours && in->now_ms - in->child_ended_ms < pause_ms)
+        return choose_wait(step, reason, WAKE_SOON_MS);
+    step->data_id = in->durable->data_id;
+    step->source = in->durable->birth_source;
+    return choose(step, restores ? STEP_CLONE : STEP_INITDB, reason);
+}
+
 /* Birth: the first leader, and only it, makes the data. */
 static bool initialise(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
+    bool restores = !source_is_none(&d->birth_source);
+    enum marker marker = restores ? MARKER_RESTORE : MARKER_INIT;
     struct durable next = *d;
 
     if (d->complete)
@@ -59,23 +75,29 @@ static bool initialise(const struct inputs *in, struct step *step)
         return choose_wait(step, AGENT_REASON_WAIT_ELECTION, WAKE_MS);
     if (data_is_foreign(in))
         return choose_wait(step, AGENT_REASON_DATA_FOREIGN, WAKE_MS);
-    if (d->marker != MARKER_INIT || d->data_id == 0) {
-        next.marker = MARKER_INIT;
+    if (is_running(in)) /* on data of an earlier birth */
+        return choose_stop(in, step, AGENT_REASON_CLONE_STOP);
+    if (d->marker != marker || d->data_id == 0) {
+        next.marker = marker;
         next.marker_done = false;
         next.data_id = in->nonce;
-        return choose_persist(step, &next, AGENT_REASON_INIT_MARK);
+        if (d->followed < d->birth_source.timeline)
+            next.followed = d->birth_source
+                                .timeline; /* its WAL comes with it, and is nobody's but ours */
+        return choose_persist(step, &next,
+                              restores ? AGENT_REASON_RESTORE_MARK : AGENT_REASON_INIT_MARK);
     }
-    if (in->child == CHILD_INITDB && in->child_state == CHILD_RUNNING)
-        return choose_wait(step, AGENT_REASON_INITDB, WAKE_MS);
+    if (in->child_state == CHILD_RUNNING && in->child_data_id == d->data_id)
+        return choose_wait(step, restores ? AGENT_REASON_RESTORE : AGENT_REASON_INITDB, WAKE_MS);
+    if (in->child_state == CHILD_RUNNING) /* of an earlier birth */
+        return choose(step, STEP_STOP_CHILD, AGENT_REASON_WAIT);
     if (in->data_present && in->data_id == d->data_id) {
         next.marker = MARKER_NONE;
         next.complete = true;
-        return choose_persist(step, &next, AGENT_REASON_INIT_DONE);
+        return choose_persist(step, &next,
+                              restores ? AGENT_REASON_RESTORE_DONE : AGENT_REASON_INIT_DONE);
     }
-    if (in->child_state == CHILD_FAILED && in->now_ms - in->child_ended_ms < CHILD_BACKOFF_MS)
-        return choose_wait(step, AGENT_REASON_INITDB, WAKE_SOON_MS);
-    step->data_id = d->data_id;
-    return choose(step, STEP_INITDB, AGENT_REASON_INITDB);
+    return make_data(in, step, restores);
 }
 
 /* From a grant to a promotion: names first, then the spent grant, then and only then the promotion.
@@ -107,6 +129,10 @@ static bool take_lead(const struct inputs *in, struct step *step)
      * a volume that was rolled back. identity_check_data() compares with the floor. */
     if (position_read(in, step) || disown_wal(in, step))
         return true;
+    /* A snapshot may end on a later timeline than it began on: the promotion would take another id
+     * than this generation's. A new birth begins above it. */
+    if (in->record_end.timeline >= d->grant.generation)
+        return choose_wait(step, AGENT_REASON_RESTORE_ABOVE, WAKE_MS);
     if (!in->planted)
         return choose(step, STEP_PLANT, AGENT_REASON_PLANT);
     if (!in->names_shown)

@@ -12,7 +12,7 @@
 
 enum {
     QUIET_BUMP_MS = 1000,  /* positions and lags alone tell their news no more often */
-    WORDS_BUMP_MS = 250,   /* what is being done, in words, no more often: a failover is twenty steps */
+    WORDS_BUMP_MS = 250,   /* nor words for people: a failover is twenty steps */
     FAILING_STEP_MS = 100, /* a failing probe tells its news this often */
 };
 

@@ -162,12 +162,11 @@ static int ensure_role(struct step_run *run, const struct pg_result *existing,
     return rc < 0 ? err_context(&run->err, "role %s", role->name) : 0;
 }
 
-/* Roles of machines that have been replaced or declared destroyed. */
+/* Roles of machines that have been replaced or declared destroyed, and of a cluster whose snapshot
+ * this one was born of. */
 static int drop_old(struct step_run *run, const struct pg_result *existing,
                     const struct login *roles, size_t count)
 {
-    const struct agent_config *config = run->hands->config;
-
     for (int i = 0; i < pg_result_rows(existing); i++) {
         const char *name = pg_result_value(existing, i, 0);
         char id[NODE_ID_SIZE], expect[REPLICATION_NAME_SIZE];
@@ -175,7 +174,7 @@ static int drop_old(struct step_run *run, const struct pg_result *existing,
         bool wanted = false;
 
         if (sscanf(name, "ogel_%16[a-z0-9]_i%u", id, &number) != 2 ||
-            agent_config_slot(config, id) == NODE_NONE)
+            strcmp(pg_result_value(existing, i, 2), "t") != 0)
             continue;
         replication_role(expect, id, number);
         if (strcmp(expect, name) != 0)
@@ -226,8 +225,9 @@ int step_roles(struct step_run *run)
 
     document_rules(run->document, rules);
     count = list_roles(run, rules, roles);
-    if (!conn || pg_exec(conn, STEP_CALL_MS, "SELECT rolname, rolpassword FROM pg_authid", 0, NULL,
-                         &existing, NULL, &run->err) < 0)
+    if (!conn ||
+        pg_exec(conn, STEP_CALL_MS, "SELECT rolname, rolpassword, rolreplication FROM pg_authid", 0,
+                NULL, &existing, NULL, &run->err) < 0)
         goto out;
     for (size_t i = 0; i < count; i++)
         if (ensure_role(run, existing, &roles[i]) < 0)

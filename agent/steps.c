@@ -21,6 +21,7 @@
 #include "base/pgconn.h"
 #include "base/units.h"
 #include "protocol/names.h"
+#include "protocol/order.h"
 
 enum {
     CONTROL_TIMEOUT_MS = 10000,
@@ -104,8 +105,12 @@ int step_look(struct hands *hands, bool kill_remains, struct look *look, struct 
             return -1;
         look->found = POSTMASTER_NONE;
     }
-    if (pgdata_id_read(options->data_directory, &look->data_id, err) < 0)
-        return -1;
+    if (pgdata_id_read(options->data_directory, &look->data_id, err) < 0) {
+        /* a copy that was cut off has its files before what is in them, and pg_control last */
+        if (kind == PGDATA_INITIALISED || err->code != ERR_CORRUPT)
+            return -1;
+        err_clear(err);
+    }
     look->present = kind == PGDATA_INITIALISED;
     look->foreign = kind != PGDATA_EMPTY && look->data_id == 0;
     if (look->found == POSTMASTER_RUNNING)
@@ -205,6 +210,18 @@ out:
     return rc;
 }
 
+/* What is written from here on is this cluster's, and says so wherever it is copied to. */
+static int name_cluster(struct step_run *run)
+{
+    struct cluster_id there;
+    struct err damaged = {0};
+
+    if (pgdata_cluster_read(data_directory(run), &there, &damaged) == 0 &&
+        cluster_id_equal(&there, &run->durable.cluster))
+        return 0;
+    return pgdata_cluster_write(data_directory(run), &run->durable.cluster, &run->err);
+}
+
 static int start(struct step_run *run)
 {
     const struct agent_options *options = &run->hands->config->options;
@@ -244,7 +261,7 @@ static int start(struct step_run *run)
         snprintf(run->note, sizeof run->note, "taken out of postgresql.auto.conf: %.100s", removed);
     if (run->step.replication.upstream != NODE_NONE && install_history(run, above) < 0)
         return -1;
-    if (pgdata_standby_signal(options->data_directory, &run->err) < 0)
+    if (pgdata_standby_signal(options->data_directory, &run->err) < 0 || name_cluster(run) < 0)
         return -1;
     if (postmaster_start(&spec, &run->look.pm, &run->err) < 0)
         return -1;

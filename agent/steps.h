@@ -73,6 +73,8 @@ struct step_run {
     const uint32_t *at_least;       /* of pgdata_need_names; NULL: not known */
     struct position record_end;
     struct address upstream; /* of step.replication.upstream, or the clone's source */
+    /* a CLONE from a snapshot; copies, for a reload may change the options meanwhile */
+    struct snapshot_options snapshots;
     bool leader_known;
     struct lineage leader_lineage; /* as the leader reports it */
 

@@ -24,8 +24,8 @@ enum {
     IDLE_AGE_MAX_S =
         45, /* reuse of a kept connection; below the 60 s after which our server closes it */
     CONNECTIONS_KEPT_MAX = 4096,
-    /* libcurl allocates it for each call. So small it comes from malloc()'s cache; what is larger makes malloc() tidy
-     * up all that is free. */
+    /* libcurl allocates it for each call. So small it comes from malloc()'s cache; what is larger
+     * makes malloc() tidy up all that is free. */
     BUFFER_SIZE = 1024,
     SPARES_MAX = 32,
     RESOLVE_POLL_MS = 20

@@ -60,7 +60,7 @@ static enum ctl_exit restart(struct ctl *ctl, const char *node, struct err *err)
     enum ctl_exit rc;
 
     progress_begin(&progress, ctl);
-    rc = operation_job(ctl, &progress, node, "restart", ctl->timeout_ms, err);
+    rc = operation_job(ctl, &progress, node, "restart", NULL, ctl->timeout_ms, err);
     if (rc != CTL_OK)
         err_context(err, "%s", node);
     else if (!ctl->json)

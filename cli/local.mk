@@ -25,6 +25,7 @@ libogcli_a_SOURCES = \
 	cli/options.c cli/options.h \
 	cli/report.c cli/report.h \
 	cli/snapshot_orders.c cli/snapshot_orders.h \
+	cli/source.c cli/source.h \
 	cli/sse.c cli/sse.h \
 	cli/table.c cli/table.h \
 	cli/usage.c cli/usage.h \

@@ -307,13 +307,14 @@ static enum wait job_done(const json_t *cluster, void *arg, struct err *err)
 }
 
 enum ctl_exit operation_job(struct ctl *ctl, struct progress *progress, const char *node,
-                            const char *kind, int64_t timeout_ms, struct err *err)
+                            const char *kind, const json_t *body, int64_t timeout_ms,
+                            struct err *err)
 {
     char *id = client_encode(node);
     char *suffix = xasprintf("/nodes/%s/%s", id, kind);
     struct job_wait wait = {.node = node};
     json_t *answer = NULL;
-    enum ctl_exit rc = operation_post(ctl, progress, suffix, NULL, node, &answer, err);
+    enum ctl_exit rc = operation_post(ctl, progress, suffix, body, node, &answer, err);
 
     if (rc == CTL_OK) {
         const json_t *handed = view_node(json_object_get(answer, "cluster"), node);

@@ -48,10 +48,11 @@ enum ctl_exit operation_wait(struct ctl *ctl, struct progress *progress, int64_t
 enum ctl_exit operation_say_leader(struct ctl *ctl, struct progress *progress, const char *what,
                                    struct err *err);
 
-/* Restarts or re-clones NODE (KIND: "restart", "reinit") and waits until that is done and, for a
- * follower, it streams again with complete data. */
+/* Restarts or re-clones NODE (KIND: "restart", "reinit"; BODY: of that request, or NULL) and waits
+ * until that is done and, for a follower, it streams again with complete data. */
 enum ctl_exit operation_job(struct ctl *ctl, struct progress *progress, const char *node,
-                            const char *kind, int64_t timeout_ms, struct err *err);
+                            const char *kind, const json_t *body, int64_t timeout_ms,
+                            struct err *err);
 
 /* An answer as JSON on stdout. */
 void print_json(const json_t *json);

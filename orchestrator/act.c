@@ -76,7 +76,8 @@ static bool same_message(const struct desired *a, const struct desired *b)
 {
     return a->generation == b->generation && a->proposer == b->proposer && a->role == b->role &&
            a->birth == b->birth && a->planned == b->planned && a->job.id == b->job.id &&
-           a->job_after == b->job_after && leadership_equal(&a->leader, &b->leader) &&
+           a->job_after == b->job_after && source_equal(&a->source, &b->source) &&
+           leadership_equal(&a->leader, &b->leader) &&
            memcmp(a->destroyed_number, b->destroyed_number, sizeof a->destroyed_number) == 0;
 }
 

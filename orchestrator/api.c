@@ -25,6 +25,7 @@ enum {
     EVENTS_DEFAULT = 100,
     EVENTS_MAX = 2000,
     DOCUMENT_WAIT_MS = 20000,
+    SOURCE_WAIT_MS = 40000, /* a store is asked */
     STREAM_BACKLOG_BYTES = 4 << 20,
     TOKEN_SIZE = 257,
     ROUTES_MAX = 48
@@ -120,7 +121,10 @@ bool api_read_target(struct http_request *request, struct cluster *cluster, json
 struct operation {
     struct cluster *cluster;
     struct http_request *request; /* NULL: the client went away */
-    uint64_t id;
+    struct request wish;
+    struct source_call *lookup; /* the snapshot that it names is looked up first */
+    char who[API_WHO_SIZE];
+    uint64_t id; /* 0: not submitted yet */
 };
 
 static void operation_done(const struct request_result *result, void *arg)
@@ -154,43 +158,115 @@ static void operation_woken(struct http_request *request, enum http_wake why, vo
             "the operation is still under way: look at GET /v1/clusters/%s and its events",
             operation->cluster->name);
     operation->request = NULL;
+    source_forget(operation->lookup);
     request_forget(operation->cluster, operation->id);
     free(operation);
+}
+
+/* False: it is answered, and over. */
+static bool operation_submit(struct operation *operation)
+{
+    int64_t timeout_ms = operation->cluster->orchestrator->options->request_timeout_ms;
+    struct http_request *request = operation->request;
+    struct err err = {0};
+
+    operation->id = request_submit(operation->cluster, &operation->wish, operation->who, timeout_ms,
+                                   operation_done, operation, &err);
+    if (operation->id != 0)
+        return true;
+    http_respond_problem(request, 409, NULL, "%s", err.text);
+    free(operation);
+    return false;
+}
+
+static struct operation *operation_new(struct http_request *request, struct cluster *cluster,
+                                       const struct request *wish)
+{
+    struct operation *operation = xcalloc(1, sizeof *operation);
+
+    api_who_asks(request, operation->who);
+    operation->cluster = cluster;
+    operation->request = request;
+    operation->wish = *wish;
+    return operation;
 }
 
 static void submit(struct http_request *request, struct cluster *cluster,
                    const struct request *wish)
 {
     int64_t timeout_ms = cluster->orchestrator->options->request_timeout_ms;
-    struct operation *operation = xcalloc(1, sizeof *operation);
-    struct err err = {0};
-    char who[API_WHO_SIZE];
+    struct operation *operation = operation_new(request, cluster, wish);
 
-    api_who_asks(request, who);
-    operation->cluster = cluster;
-    operation->request = request;
-    operation->id = request_submit(cluster, wish, who, timeout_ms, operation_done, operation, &err);
-    if (operation->id == 0) {
-        http_respond_problem(request, 409, NULL, "%s", err.text);
-        free(operation);
+    if (operation_submit(operation))
+        http_suspend(request, timeout_ms + 1000, operation_woken, operation);
+}
+
+static void looked_up(int status, const struct snapshot_source *source, const char *detail,
+                      void *arg)
+{
+    struct operation *operation = arg;
+
+    operation->lookup = NULL;
+    if (source) {
+        operation->wish.source = *source;
+        (void)operation_submit(operation);
         return;
     }
-    http_suspend(request, timeout_ms + 1000, operation_woken, operation);
+    http_respond_problem(operation->request, status, NULL, "%s", detail);
+    free(operation);
+}
+
+/* The request, of the snapshot ID in STORE. */
+static void submit_with_source(struct http_request *request, struct cluster *cluster,
+                               const struct request *wish, const char *store, const char *id)
+{
+    int64_t timeout_ms = cluster->orchestrator->options->request_timeout_ms;
+    struct operation *operation = operation_new(request, cluster, wish);
+
+    if (operation->wish.target == NODE_NONE)
+        operation->wish.target = source_reader(cluster);
+    operation->lookup = source_look_up(cluster, operation->wish.target, store, id, looked_up,
+                                       operation);
+    http_suspend(request, SOURCE_WAIT_MS + timeout_ms, operation_woken, operation);
+}
+
+/* "from_snapshot" and "store" of BODY. Answers itself and returns false where they make no sense.
+ */
+static bool read_source(struct http_request *request, json_t *body, char store[STORE_URL_SIZE],
+                        char id[SOURCE_ID_SIZE])
+{
+    struct err err = {0};
+
+    store[0] = id[0] = '\0';
+    if (json_field_string(body, "from_snapshot", JSON_OPTIONAL, id, SOURCE_ID_SIZE, &err) ||
+        json_field_string(body, "store", JSON_OPTIONAL, store, STORE_URL_SIZE, &err))
+        return api_bad_field(request, body, &err);
+    if ((id[0] == '\0') == (store[0] == '\0'))
+        return true;
+    err_set(&err, ERR_INVALID,
+            id[0] ? "field \"store\": where is the snapshot?"
+                  : "field \"from_snapshot\": which snapshot of that store?");
+    return api_bad_field(request, body, &err);
 }
 
 static void handle_init(struct http_request *request, void *arg)
 {
-    static const char *const fields[] = {"first_leader", NULL};
+    static const char *const fields[] = {"first_leader", "from_snapshot", "store", NULL};
     struct cluster *cluster = api_find_cluster(request, arg);
     struct request wish = {.kind = REQUEST_INIT};
+    char store[STORE_URL_SIZE], id[SOURCE_ID_SIZE];
     json_t *body;
 
     if (!cluster || !(body = api_read_body(request, fields)) ||
-        !api_read_target(request, cluster, body, "first_leader", &wish.target))
+        !api_read_target(request, cluster, body, "first_leader", &wish.target) ||
+        !read_source(request, body, store, id))
         return;
     json_decref(body);
     rand_bytes(wish.cluster.bytes, sizeof wish.cluster.bytes);
-    submit(request, cluster, &wish);
+    if (id[0])
+        submit_with_source(request, cluster, &wish, store, id);
+    else
+        submit(request, cluster, &wish);
 }
 
 static bool read_destroyed(struct http_request *request, struct cluster *cluster, json_t *body,
@@ -273,7 +349,22 @@ static void handle_restart(struct http_request *request, void *arg)
 
 static void handle_reinit(struct http_request *request, void *arg)
 {
-    submit_job(request, arg, JOB_REINIT);
+    static const char *const fields[] = {"from_snapshot", "store", NULL};
+    struct cluster *cluster = api_find_cluster(request, arg);
+    struct node *node = cluster ? find_node(request, cluster, http_request_param(request, "id"))
+                                : NULL;
+    char store[STORE_URL_SIZE], id[SOURCE_ID_SIZE];
+    struct request wish = {.kind = REQUEST_JOB, .job.kind = JOB_REINIT};
+    json_t *body;
+
+    if (!node || !(body = api_read_body(request, fields)) || !read_source(request, body, store, id))
+        return;
+    json_decref(body);
+    wish.target = node->slot;
+    if (id[0])
+        submit_with_source(request, cluster, &wish, store, id);
+    else
+        submit(request, cluster, &wish);
 }
 
 /* --- the cluster document --------------------------------------------------------------------- */

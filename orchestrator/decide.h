@@ -70,6 +70,8 @@ struct request {
     int32_t target;
     struct cluster_id cluster;
     struct job job;
+    /* of REQUEST_INIT: what the first leader restores; of a reinit: what the node is cloned from */
+    struct snapshot_source source;
     bool destroyed[NODE_COUNT]; /* failover --accept-data-loss --destroyed */
 };
 
@@ -90,8 +92,9 @@ struct memory {
     int32_t target;      /* preferred candidate */
     int32_t old_leader;  /* who led when it was opened */
     int32_t granted_to;
-    struct desired grant;      /* resent unchanged until it is obeyed */
-    struct cluster_id cluster; /* birth */
+    struct desired grant;          /* resent unchanged until it is obeyed */
+    struct cluster_id cluster;     /* birth */
+    struct snapshot_source source; /* birth, of a snapshot */
     int64_t opened_ms;
     int64_t granted_ms;
     int64_t suspect_since_ms; /* the leader fails a test since; 0: it does not */

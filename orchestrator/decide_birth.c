@@ -86,7 +86,10 @@ void birth_request(struct core *core)
         core_wake_at(core, memory->wait_until_ms);
         return;
     }
-    generation = highest_promise(core) + 1;
+    generation = highest_promise(core);
+    if (generation < view->request.source.timeline)
+        generation = view->request.source.timeline; /* its WAL is the beginning of the leader's */
+    generation++;
     if (generation < FIRST_GENERATION)
         generation = FIRST_GENERATION;
     memory->phase = PHASE_BIRTH;
@@ -95,6 +98,7 @@ void birth_request(struct core *core)
     memory->why = REASON_BIRTH_OPENED;
     memory->request = view->request.id;
     memory->cluster = view->request.cluster;
+    memory->source = view->request.source;
     memory->target = first_leader(core);
     memory->old_leader = NODE_NONE;
     memory->granted_to = NODE_NONE;

@@ -227,6 +227,12 @@ static void promising_advance(struct core *core)
 
 /* --- the grant --- */
 
+/* A birth whose first leader makes its data of a snapshot. */
+static bool restores(const struct memory *memory)
+{
+    return memory->why == REASON_BIRTH_OPENED && !source_is_none(&memory->source);
+}
+
 /* Once for each generation: the phase leaves PROMISING for good, and every election opens a
  * generation of its own. */
 void election_grant(struct core *core, int32_t node, const bool member[NODE_COUNT])
@@ -265,6 +271,9 @@ void election_grant(struct core *core, int32_t node, const bool member[NODE_COUN
                node, memory->generation);
     if (memory->why == REASON_SWITCHOVER_OPENED && !switchover_kept_its_word(memory))
         core_event(core, REASON_SWITCHOVER_OTHER, node, memory->generation);
+    /* A restore takes as long as it takes: the operator looks on, or asks anew. */
+    if (restores(memory))
+        request_settle_election(core, true, REASON_BIRTH_GRANTED, node);
     memory->phase = PHASE_GRANTED;
     facts_gather(core);
 }
@@ -299,6 +308,11 @@ static void granted_advance(struct core *core)
         return;
     }
     judgement = leader_judge(core);
+    if (restores(memory) && !reason_is_death(judgement)) {
+        if (request_waits(core) && core->view->request.kind == REQUEST_INIT)
+            core_give_up(core, REASON_ELECTION_GRANT_LOST, false); /* begun again */
+        return;
+    }
     if (reason_is_death(judgement) || timed_out(core, memory->granted_ms, patience_ms))
         core_give_up(core, REASON_ELECTION_GRANT_LOST, false);
     else

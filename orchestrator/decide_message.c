@@ -63,6 +63,7 @@ static void ask_birth(struct core *core, int32_t node)
     message->cluster = core->memory->cluster;
     message->birth = true;
     message->leader.node = core->memory->target;
+    message->source = core->memory->source;
 }
 
 /* --- the leader and its followers --- */
@@ -131,6 +132,7 @@ static void send_job(struct core *core)
         message = begin_follower(core, request->target);
     }
     message->job = request->job;
+    message->source = request->source;
     message->job_after = core->memory->job_after;
 }
 

@@ -34,6 +34,7 @@ libogorchestrator_a_SOURCES = \
 	orchestrator/snapshot_run.c \
 	orchestrator/snapshot_status.c \
 	orchestrator/snapshots.c orchestrator/snapshots.h \
+	orchestrator/source.c \
 	orchestrator/topology.c orchestrator/topology.h
 
 bin_PROGRAMS += ogel-orchestrator

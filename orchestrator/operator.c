@@ -85,6 +85,10 @@ static json_t *action_details(const struct cluster *cluster, const struct reques
 
     if (request->target >= 0)
         json_object_set_new(details, "target", json_string(cluster->nodes[request->target].id));
+    if (request->source.id[0]) {
+        json_object_set_new(details, "from_snapshot", json_string(request->source.id));
+        json_object_set_new(details, "store", json_string(request->source.store));
+    }
     for (int32_t slot = 0; slot < NODE_COUNT; slot++)
         if (request->destroyed[slot])
             json_array_append_new(destroyed, json_string(cluster->nodes[slot].id));

@@ -55,6 +55,19 @@ void document_forget(struct document_call *call); /* the caller went away; a cha
 /* Ends what is under way, without a word: the callers have gone. */
 void document_stop(struct cluster *cluster);
 
+/* source.c. What the manifest of snapshot ID ("latest": the newest of this cluster's system) in
+ * STORE says, asked of the agent at SLOT, which is to restore it. The callback gets 200 and the
+ * source (borrowed), or another HTTP status and a sentence; once, never from within the call, and
+ * not after source_forget(). */
+struct source_call;
+typedef void source_fn(int status, const struct snapshot_source *source, const char *detail,
+                       void *arg);
+struct source_call *source_look_up(struct cluster *cluster, int32_t slot, const char *store,
+                                   const char *id, source_fn *fn, void *arg);
+void source_forget(struct source_call *call); /* NULL is allowed */
+/* Who is to restore where nobody was named: one that answers. */
+int32_t source_reader(const struct cluster *cluster);
+
 /* api.c: the HTTP server of an orchestrator whose clusters have been started. */
 int api_start(struct orchestrator *orchestrator, struct err *err);
 void api_stop(struct orchestrator *orchestrator);

@@ -85,6 +85,16 @@ static const struct field desired_fields[] = {
     FIELD_END,
 };
 
+static const struct field source_fields[] = {
+    FIELD(snapshot_source, FIELD_TEXT, store),
+    FIELD(snapshot_source, FIELD_TEXT, id),
+    FIELD(snapshot_source, FIELD_U32, timeline),
+    FIELD(snapshot_source, FIELD_LSN, stop_lsn),
+    FIELD(snapshot_source, FIELD_ID64, system_id),
+    FIELD(snapshot_source, FIELD_U32, pg_version),
+    FIELD_END,
+};
+
 static const struct field vote_fields[] = {
     FIELD(vote, FIELD_BOOL, valid),
     FIELD_OF(vote, FIELD_RECORD, promise, promise_fields),
@@ -195,16 +205,41 @@ static int check_protocol(const json_t *json, struct err *err)
     return 0;
 }
 
+/* Left out where there is none: most messages have none, and earlier programs know of none. */
+void source_put(json_t *object, const char *name, const struct snapshot_source *source)
+{
+    if (source->id[0] != '\0')
+        OGEL_CHECK(json_object_set_new(object, name, fields_to_json(source_fields, source)) == 0);
+}
+
+int source_take(const json_t *object, const char *name, struct snapshot_source *out,
+                struct err *err)
+{
+    const json_t *json = json_object_get(object, name);
+
+    memset(out, 0, sizeof(*out));
+    if (json == NULL || json_is_null(json))
+        return 0;
+    if (fields_from_json(source_fields, json, out, err) < 0)
+        return err_context(err, "field \"%s\"", name);
+    return 0;
+}
+
 json_t *desired_to_json(const struct desired *desired)
 {
-    return fields_to_json(desired_fields, desired);
+    json_t *json = fields_to_json(desired_fields, desired);
+
+    source_put(json, "source", &desired->source);
+    return json;
 }
 
 int desired_from_json(const json_t *json, struct desired *out, struct err *err)
 {
     if (check_protocol(json, err) < 0)
         return -1;
-    return fields_from_json(desired_fields, json, out, err);
+    if (fields_from_json(desired_fields, json, out, err) < 0)
+        return -1;
+    return source_take(json, "source", &out->source, err);
 }
 
 json_t *report_to_json(const struct report *report)

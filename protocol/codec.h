@@ -21,6 +21,12 @@
 json_t *desired_to_json(const struct desired *desired);
 OGEL_MUST_CHECK int desired_from_json(const json_t *json, struct desired *out, struct err *err);
 
+/* The member NAME of OBJECT: put there unless there is none, and taken from there; a missing one is
+ * none. */
+void source_put(json_t *object, const char *name, const struct snapshot_source *source);
+OGEL_MUST_CHECK int source_take(const json_t *object, const char *name, struct snapshot_source *out,
+                                struct err *err);
+
 json_t *report_to_json(const struct report *report);
 OGEL_MUST_CHECK int report_from_json(const json_t *json, struct report *out, struct err *err);
 

@@ -42,6 +42,17 @@ static bool incarnation_older(struct incarnation a, struct incarnation b)
     return !incarnation_equal(a, b) && incarnation_equal(incarnation_later(a, b), b);
 }
 
+bool source_is_none(const struct snapshot_source *source)
+{
+    return source->id[0] == '\0';
+}
+
+bool source_equal(const struct snapshot_source *a, const struct snapshot_source *b)
+{
+    return strncmp(a->id, b->id, SOURCE_ID_SIZE) == 0 &&
+           strncmp(a->store, b->store, STORE_URL_SIZE) == 0;
+}
+
 bool leadership_equal(const struct leadership *a, const struct leadership *b)
 {
     return a->generation == b->generation && a->node == b->node &&
@@ -86,6 +97,15 @@ static bool lineage_meets_again(const struct lineage *a, uint32_t i, const struc
         else
             j++;
     }
+    return false;
+}
+
+bool lineage_holds(const struct lineage *lineage, struct position end)
+{
+    for (uint32_t i = 0; i < lineage->count && i < LINEAGE_MAX; i++)
+        if (lineage->begin[i].timeline == end.timeline)
+            return lineage->begin[i].lsn <= end.lsn &&
+                   (i + 1 == lineage->count || end.lsn <= lineage->begin[i + 1].lsn);
     return false;
 }
 
@@ -143,7 +163,10 @@ static bool message_sound(const struct desired *message)
     if (message->generation < FIRST_GENERATION || cluster_id_is_none(&message->cluster))
         return false;
     switch (message->role) {
-    case ROLE_FENCED: return !message->birth || slot_valid(leader->node);
+    case ROLE_FENCED:
+        /* its leader's timeline is above those of the snapshot that it restores */
+        return !message->birth ||
+               (slot_valid(leader->node) && message->generation > message->source.timeline);
     case ROLE_LEADER:
     case ROLE_FOLLOWER:
         return slot_valid(leader->node) && leader->generation == message->generation &&

@@ -23,6 +23,10 @@ struct incarnation incarnation_later(struct incarnation a, struct incarnation b)
 
 bool leadership_equal(const struct leadership *a, const struct leadership *b);
 
+/* The same snapshot of the same store, or both none. */
+bool source_equal(const struct snapshot_source *a, const struct snapshot_source *b);
+bool source_is_none(const struct snapshot_source *source);
+
 bool cluster_id_equal(const struct cluster_id *a, const struct cluster_id *b);
 bool cluster_id_is_none(const struct cluster_id *id);
 
@@ -39,6 +43,11 @@ bool cluster_id_is_none(const struct cluster_id *id);
  * of that timeline's leader, from which all WAL on it came. Both are of the same system identifier;
  * the caller has compared. *fork is filled for FORK_DIVERGED only. */
 enum fork { FORK_PREFIX, FORK_DIVERGED, FORK_UNKNOWN };
+
+/* Does WAL that ends at `end` belong to this history, as far as is kept of it? Said of a copy that
+ * is not there yet, by its word alone: lineage_fork() looks at it once it is. */
+bool lineage_holds(const struct lineage *lineage, struct position end);
+
 enum fork lineage_fork(const struct lineage *mine, struct position end,
                        const struct lineage *theirs, struct position *fork);
 

@@ -18,7 +18,9 @@ enum {
     NODE_ID_SIZE = 17, /* [a-z][a-z0-9]{0,15} and NUL */
     CLUSTER_NAME_SIZE = 64,
     HOST_SIZE = 128,
-    CAUSE_SIZE = 160, /* one line for people: why a node is as it is */
+    CAUSE_SIZE = 160,     /* one line for people: why a node is as it is */
+    STORE_URL_SIZE = 256, /* where snapshots are kept */
+    SOURCE_ID_SIZE = 32,  /* of a snapshot, and NUL */
     /* newest timelines kept; an older fork means re-clone, never a guess */
     LINEAGE_MAX = 32,
     /* initdb makes timeline 1; the first leader is promoted to 2 */
@@ -82,6 +84,17 @@ struct document_version {
     uint32_t counter;
 };
 
+/* A snapshot that a copy is made of, in place of initdb or of a base backup of the leader. What its
+ * manifest says comes along, so that both cores can judge it without looking into a store. */
+struct snapshot_source {
+    char store[STORE_URL_SIZE];
+    char id[SOURCE_ID_SIZE]; /* "": none */
+    uint32_t timeline;       /* that it was begun on */
+    uint64_t stop_lsn;       /* its own WAL ends here */
+    uint64_t system_id;
+    uint32_t pg_version; /* 150020 */
+};
+
 struct address {
     char host[HOST_SIZE];
     uint16_t port;
@@ -128,6 +141,9 @@ struct desired {
     struct job job;
     /* taken on only by a node whose last job is this one, so that a late copy is not done again */
     uint64_t job_after;
+    /* in a birth promise: what the first leader restores, rather than running initdb; with a
+     * reinit: what it is to be cloned from */
+    struct snapshot_source source;
     struct document_version document; /* of the text that came along; {0,0}: none did */
 };
 

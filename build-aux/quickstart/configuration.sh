@@ -18,27 +18,30 @@ taken_port() {
 
 all_ports() {
     local node name
-    echo "$port_orchestrator" "$port_redis"
+    echo "$port_orchestrator" "$port_redis" $port_minio
     for node in $nodes; do
         name=port_agent_$node; echo "${!name}"
         name=port_postgres_$node; echo "${!name}"
     done
 }
 
-# Ten neighbouring ports below those that the kernel hands out by itself.
+# Eleven neighbouring ports below those that the kernel hands out by itself.
 choose_ports() {
     local base=$1 node i
     for (( ; base < 30000; base += 20)); do
-        port_orchestrator=$base port_redis=$((base + 9)) i=1
+        port_orchestrator=$base port_minio=$((base + 8)) port_redis=$((base + 9)) i=1
         for node in $nodes; do
             printf -v "port_agent_$node" %d $((base + i))
             printf -v "port_postgres_$node" %d $((base + 10 + i))
             i=$((i + 1))
         done
         # shellcheck disable=SC2046
-        taken_port $(all_ports) >/dev/null || return 0
+        if ! taken_port $(all_ports) >/dev/null; then
+            [ "$minio_wanted" = yes ] || port_minio=
+            return 0
+        fi
     done
-    die "no ten free ports between $1 and 30000 on 127.0.0.1"
+    die "no eleven free ports between $1 and 30000 on 127.0.0.1"
 }
 
 # --- configuration ------------------------------------------------------------------------------------
@@ -48,6 +51,11 @@ q() {
     local s=${1//\\/\\\\}
     printf '"%s"' "${s//\"/\\\"}"
 }
+
+# Is there a MinIO beside the cluster?
+with_minio() { [ -n "$port_minio" ]; }
+
+store_url() { echo "s3+http://127.0.0.1:$port_minio/snapshots/$cluster"; }
 
 port_of() { local name=port_$1_$2; echo "${!name}"; }
 
@@ -94,6 +102,10 @@ tokens:
 $(secret_files_yaml token read admin peer)
 passwords:
 $(secret_files_yaml password superuser replication rewind monitor owner)
+YAML
+    ! with_minio || cat <<YAML
+snapshots:
+  credentials_file: $(q "$data/secrets/store-credentials")
 YAML
 }
 
@@ -144,8 +156,17 @@ ogelctl_wrapper() {
 here=$(dirname "$(readlink -f "$0")")
 : "${OGELCTL_CONFIG:=$here/etc/ogelctl.yaml}" "${PGPASSFILE:=$here/secrets/pgpass}"
 export OGELCTL_CONFIG PGPASSFILE
-exec "$here/bin/ogelctl" "$@"
 SH
+    ! with_minio || cat <<SH
+: "\${OGEL_STORE:=$(store_url)}"
+export OGEL_STORE
+if [ -r "\$here/secrets/store-credentials" ]; then
+    IFS=: read -r AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY <"\$here/secrets/store-credentials"
+    export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+fi
+SH
+    # shellcheck disable=SC2016
+    echo 'exec "$here/bin/ogelctl" "$@"'
 }
 
 # Passwords for psql: any host, any port, by role.
@@ -162,6 +183,7 @@ write_settings() {
         echo "user=$user"
         echo "port_orchestrator=$port_orchestrator"
         echo "port_redis=$port_redis"
+        ! with_minio || echo "port_minio=$port_minio"
         local node
         for node in $nodes; do
             echo "port_agent_$node=$(port_of agent "$node")"
@@ -171,11 +193,31 @@ write_settings() {
     mv "$data/settings.new" "$data/settings"
 }
 
+# MinIO's, and those of everybody who reads or writes there.
+store_credentials() {
+    # shellcheck disable=SC2016
+    as_user test -s "$data/secrets/store-credentials" || as_user bash -c '
+        umask 077
+        cd "$1"
+        printf "%s:%s\n" quickstart "$(cat password-store)" >store-credentials' _ "$data/secrets"
+}
+
+configure_minio() {
+    local program=${minio_program:-$data/bin/minio}
+    secret password-store
+    store_credentials
+    as_user mkdir -p -m 700 "$data/minio" "$data/minio/snapshots" # a bucket is a directory there
+    [ "$program" = "$data/bin/minio" ] || cmp -s "$program" "$data/bin/minio" || {
+        install -m 755 "$program" "$data/bin/minio.new"
+        mv "$data/bin/minio.new" "$data/bin/minio"
+    }
+}
+
 configure() {
     step configuration
     local dir node name
     mkdir -p "$data/bin" "$data/etc"
-    for dir in run log secrets redis $nodes; do
+    for dir in run log secrets redis ${port_minio:+minio} $nodes; do
         if [ "$(id -u)" -eq 0 ]; then
             install -d -m 700 -o "$user" -g "$(id -gn "$user")" "$data/$dir"
         else
@@ -190,6 +232,7 @@ configure() {
         secret "$name"
     done
     pgpass
+    ! with_minio || configure_minio
     for name in ogel-agent ogel-orchestrator ogelctl; do
         cmp -s "$builddir/$name" "$data/bin/$name" || {
             install -m 755 "$builddir/$name" "$data/bin/$name.new"

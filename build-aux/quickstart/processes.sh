@@ -38,15 +38,26 @@ start_daemon() {
 
 daemons() {
     [ ! -e "$data/redis/redis.conf" ] || echo redis
+    ! with_minio || echo minio
     local node
     for node in $nodes; do echo "agent-$node"; done
     echo orchestrator
+}
+
+# Its credentials come through the environment, which nobody else sees.
+start_minio() {
+    # shellcheck disable=SC2016
+    start_daemon minio bash -c '
+        IFS=: read -r MINIO_ROOT_USER MINIO_ROOT_PASSWORD <secrets/store-credentials
+        export MINIO_ROOT_USER MINIO_ROOT_PASSWORD MINIO_BROWSER=off MINIO_UPDATE=off
+        exec bin/minio server --address "127.0.0.1:$1" --quiet minio' _ "$port_minio"
 }
 
 start_daemons() {
     step processes
     local name node
     [ -z "$redis_server" ] || start_daemon redis "$redis_server" "$data/redis/redis.conf"
+    ! with_minio || start_minio
     for node in $nodes; do
         start_daemon "agent-$node" "$data/bin/ogel-agent" --config "$data/etc/agent-$node.yaml"
     done
@@ -138,6 +149,7 @@ stop_all() {
     [ -z "$leader" ] || stop_postgres "$leader"
     for node in $nodes; do stop_postgres "$node"; done
     stop_daemon redis 10
+    ! with_minio || stop_daemon minio 10
     stop_strays
     step_done "everything is stopped; the data is in $(shown "$data")"
 }

@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 """Runs the tests of real servers: functions test_<claim> of the files test_*.py beside this one.
 
-With --jobs N so many modules at a time, each in a process of its own. A module may name a cluster that its tests share (CLUSTER = {...}, arguments of harness.Cluster); a test that takes
+With --jobs N so many modules at a time, each in a process of its own.
+
+A module may name a cluster that its tests share (CLUSTER = {...}, arguments of harness.Cluster); a test that takes
 an argument gets it, healthy; after a failure the next test gets a new one. @own(...) gives a test its own."""
 
 import argparse

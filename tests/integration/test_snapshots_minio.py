@@ -10,10 +10,12 @@ import time
 import urllib.error
 import urllib.request
 
+import yaml
+
 import harness
 import procs
 import s3proxy
-from harness import deadline, wait
+from harness import deadline, own, wait
 from test_snapshots import Place, Writers, contents, lsn
 
 BUCKET = "snapshots"
@@ -139,3 +141,37 @@ def test_minio__wrong_credentials_and_missing_bucket__are_named():
         place.store = place.store.replace(BUCKET, "nobodys")
         done = place.ctl("create", "--conninfo", source.conninfo, expect=1)
         assert "bucket" in done.stderr and place.minio.secret not in done.stderr, done.stderr
+
+
+@own(start=None)
+@deadline(200)
+def test_minio__node_and_cluster__come_from_it_with_the_agents_own_credentials(c):
+    with MinioPlace() as place:
+        for n in c.nodes:
+            path = procs.write_file(f"{n.secrets}/store", f"{place.minio.access}:{place.minio.secret}\n")
+            config = yaml.safe_load(open(n.config))
+            config["snapshots"] = {"credentials_file": path, "jobs": 2, "temporary_directory": place.root}
+            procs.write_file(n.config, yaml.safe_dump(config))
+        c.start()
+        c.init()
+        leader = c.wait_healthy(45)
+        c.owner_sql("CREATE TABLE kept AS SELECT i FROM generate_series(1, 1000) i")
+        node, other = c.followers()
+        conninfo = f"host={other.state}/socket port={other.port} user={harness.SUPERUSER} dbname=postgres"
+        taken = json.loads(place.ctl("create", "--conninfo", conninfo, "-o", "json").stdout)
+        c.ctl("node", "reinit", node.id, "--from-snapshot", "latest", "--store", place.store, "--yes", timeout=90)
+        c.wait_healthy()
+        assert "C8" in [e["reason"] for e in c.events() if e.get("node") == node.id]
+        for n in c.nodes:
+            assert place.minio.secret not in n.process.log_text(), n.id
+
+        for n in c.nodes:
+            n.destroy()                     # and the disks with them: everything from nothing
+        for n in c.nodes:
+            n.process.start()
+        wait(lambda: all(n["agent"]["reachable"] and not n["generation"] for n in c.status()["nodes"]), 20,
+             "three empty machines answer")
+        c.ctl("init", "--from-snapshot", taken["id"], "--store", place.store, "--yes", timeout=90)
+        leader = c.wait_healthy()
+        assert leader.one("SELECT count(*) FROM kept", database=c.database) == 1000
+        assert c.generation() > taken["timeline"]

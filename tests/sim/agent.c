@@ -70,7 +70,7 @@ static bool dispatch(int index, const struct step *step)
         m->in.checkpoint_since_ms = own_clock(m);
         step_dispatch(index, RUN_CHECKPOINT, step);
         return true;
-    case STEP_STOP_CHILD: return false;
+    case STEP_STOP_CHILD: agent_child_stop(index); return false;
     case STEP_REGISTER: peers_register(index, step->peer); return false;
     case STEP_ASK_DISCARD: peers_ask_discard(index); return false;
     case STEP_FETCH_DOCUMENT: peers_fetch_document(index, step->peer); return false;
@@ -450,8 +450,24 @@ static bool child_result(int index)
             return false;
         return copy_from_leader(index, true);
     case CHILD_CLONE: return copy_from_leader(index, false);
+    case CHILD_RESTORE: return snapshot_restore(index);
     default: return false;
     }
+}
+
+/* Signalled; what it has left half-way stays. */
+void agent_child_stop(int index)
+{
+    struct machine *m = &world.machines[index];
+
+    if (m->child == CHILD_NONE || m->runs[RUN_STEP].active)
+        return;
+    trace("n%d/%d child %d is stopped", m->slot + 1, index, m->child);
+    m->child = CHILD_NONE;
+    m->in.child_state = CHILD_FAILED;
+    m->in.child_ended_ms = own_clock(m);
+    agent_look(index);
+    agent_changed(index);
 }
 
 void agent_child_end(int index, uint32_t number)

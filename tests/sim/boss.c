@@ -237,6 +237,8 @@ bool boss_ask(int which, enum request_kind kind, int32_t target, const bool dest
         boss->request.destroyed[slot] = destroyed && destroyed[slot];
     boss->request.job.id = boss->request.id;
     boss->request.job.kind = happens(500) ? JOB_RESTART : JOB_REINIT;
+    if (kind != REQUEST_JOB || boss->request.job.kind == JOB_REINIT)
+        snapshot_choose(kind, &boss->request.source);
     boss->request.cluster.bytes[0] = (uint8_t)(1 + dice(250));
     boss->request.cluster.bytes[1] = (uint8_t)dice(250);
     boss->request_until_ms = own_now(which) + 60000;

@@ -277,6 +277,8 @@ static const struct {
     {"N11", "every server that an agent starts or adopts was started with names"},
     {"T12",
      "its servers change their target by themselves: test_failover__follower_that_set_out_*"},
+    {"N18",
+     "its snapshots end on the timeline that they began on: test_birth__snapshot_that_ends_*"},
     {"O8", "its operators change the document at a leader only: golden, test_document"},
     {"O9", "the same"},
     {"O10", "the same"},

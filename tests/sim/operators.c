@@ -41,6 +41,7 @@ void operate(void)
 {
     int32_t target = (int32_t)dice(NODE_COUNT + 1) - 1;
 
+    snapshot_take();
     switch (dice(16)) {
     case 0:
     case 1:

@@ -16,6 +16,7 @@
  *   faults.c    what goes wrong with processes, links, clocks and machines
  *   storage.c   what goes wrong with disks, and machines that take another's place
  *   operators.c what people ask for, at bad moments
+ *   snapshots.c bases of any age
  *   check.c     the invariants
  *   cover.c     what was reached: reason codes, rows of the tables, phases
  *   project.c   the trace in the terms of the protocol's machine to model
@@ -44,6 +45,8 @@ enum {
     RECORD = 8, /* bytes; each record is one commit, or ours */
     NOBODY = -1,
     CLIENTS = 6,
+    SNAPSHOTS_MAX = 4,
+    FOREIGN_TIMELINES = 6,
     KINDS = 21, /* of faults */
     MASK_MAX = 1024,
     STORM_SHORTEST_MS = 4000,
@@ -62,6 +65,13 @@ struct branch {
     uint64_t acked; /* commits up to here were acknowledged to clients */
     uint32_t generation;
     int machine;
+};
+
+/* WAL of BRANCH up to END, and the data that belongs there. */
+struct snapshot {
+    struct cluster_id cluster;
+    int branch;
+    uint64_t end;
 };
 
 /* Written survives a killed process, flushed survives a power cut. */
@@ -206,6 +216,7 @@ struct machine {
     enum child child;
     uint64_t child_data_id;
     int child_source;
+    struct snapshot_source child_from; /* CHILD_RESTORE */
     uint32_t child_number;
     int64_t child_wal_from;
     int64_t started_ms;
@@ -418,6 +429,9 @@ struct world {
     struct answer answers[MACHINES];
 
     int branch_count;
+    struct snapshot snapshots[SNAPSHOTS_MAX]; /* by number, the newest so many */
+    uint32_t snapshot_count;
+    int foreign_roots[FOREIGN_TIMELINES + 1]; /* branch + 1, by timeline of another cluster's */
     struct branch branches[BRANCHES_MAX];
     int branch_of_generation[TIMELINES_MAX]; /* index + 1 */
 
@@ -533,6 +547,7 @@ void agent_sampled(int index);
 void agent_exited(int index, uint32_t life);
 void agent_look(int index);
 void agent_child_end(int index, uint32_t number);
+void agent_child_stop(int index);
 
 /* steps.c */
 void step_dispatch(int index, int which, const struct step *step);
@@ -612,6 +627,11 @@ void tamper_with_names(void);
 void accept_data_loss(void);
 void operators_calm(void);
 void operators_recover(void);
+
+/* snapshots.c */
+void snapshot_take(void);
+void snapshot_choose(enum request_kind kind, struct snapshot_source *source);
+bool snapshot_restore(int index); /* into the child's machine, as its child was told */
 
 /* check.c */
 void check_persist(int index, const struct durable *before, const struct durable *after);

@@ -145,6 +145,11 @@ static bool effect_read_position(int index, struct run *run)
     return true;
 }
 
+static enum child clone_kind(const struct step *step)
+{
+    return source_is_none(&step->source) ? CHILD_CLONE : CHILD_RESTORE;
+}
+
 static bool effect_child(int index, struct run *run, enum child kind)
 {
     struct machine *m = &world.machines[index];
@@ -153,8 +158,10 @@ static bool effect_child(int index, struct run *run, enum child kind)
         return false;
     m->child = kind;
     m->child_data_id = run->step.data_id;
-    m->child_source = kind == CHILD_INITDB ? NOBODY
-                                           : world.endpoints[index].route[run->durable.leader.node];
+    m->child_from = run->step.source;
+    m->child_source = kind == CHILD_INITDB || kind == CHILD_RESTORE
+                          ? NOBODY
+                          : world.endpoints[index].route[run->durable.leader.node];
     m->child_number = ++world.number;
     m->disk.torn = true;
     if (kind != CHILD_REWIND) {
@@ -268,7 +275,7 @@ static bool effect(int index, struct run *run)
     case STEP_END_OLD_SENDERS: return effect_end_old_senders(index, run);
     case STEP_INITDB: return effect_child(index, run, CHILD_INITDB);
     case STEP_REWIND: return effect_child(index, run, CHILD_REWIND);
-    case STEP_CLONE: return effect_child(index, run, CHILD_CLONE);
+    case STEP_CLONE: return effect_child(index, run, clone_kind(&run->step));
     case STEP_APPLY_DOCUMENT: return true;
     default: violate("step %d has no meaning here", run->step.kind); return false;
     }
@@ -519,6 +526,7 @@ static void child_started(int index, const struct run *run, enum child kind)
 
     m->in.position_valid = false; /* other data from here on */
     m->in.child = kind;
+    m->in.child_data_id = run->step.data_id;
     m->in.child_state = run->failed ? CHILD_ABSENT : CHILD_RUNNING;
     if (run->failed)
         agent_look(index);
@@ -581,7 +589,7 @@ void step_applied(int index, struct run *run)
         break;
     case STEP_INITDB: child_started(index, run, CHILD_INITDB); break;
     case STEP_REWIND: child_started(index, run, CHILD_REWIND); break;
-    case STEP_CLONE: child_started(index, run, CHILD_CLONE); break;
+    case STEP_CLONE: child_started(index, run, clone_kind(&run->step)); break;
     case STEP_APPLY_DOCUMENT:
         if (ok) {
             in->document_applied = run->durable.document.version;

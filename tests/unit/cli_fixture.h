@@ -140,6 +140,7 @@ static inline void fake_start(struct fake *fake, const char *cluster)
         {HTTP_GET, "/v1/clusters/{name}/settings", HTTP_READ, fake_get, NULL},
         {HTTP_GET, "/v1/clusters", HTTP_READ, fake_get, NULL},
         {HTTP_GET, "/v1/clusters/{name}", HTTP_READ, fake_get, NULL},
+        {HTTP_POST, "/v1/clusters/{name}/init", HTTP_ADMIN, fake_post, NULL},
         {HTTP_POST, "/v1/clusters/{name}/switchover", HTTP_ADMIN, fake_post, NULL},
         {HTTP_POST, "/v1/clusters/{name}/failover", HTTP_ADMIN, fake_post, NULL},
         {HTTP_POST, "/v1/clusters/{name}/settings", HTTP_ADMIN, fake_post, NULL},

@@ -201,11 +201,12 @@ static void do_child(struct world *w, enum child child)
     w->in.child = child;
     w->in.child_state = w->child_fails ? CHILD_FAILED : CHILD_OK;
     w->in.child_ended_ms = w->in.now_ms;
+    w->in.child_data_id = w->step.data_id;
     w->in.data_present = true;
     w->in.data_id = w->child_fails ? 1 : w->step.data_id;
     w->in.position_valid = false;
     w->in.nonce++;
-    if (child == CHILD_CLONE || child == CHILD_REWIND) {
+    if (child != CHILD_INITDB) {
         w->wal_end = w->copy_end;
         w->lineage.count = w->lineage.count > 2 ? 2 : w->lineage.count;
     }
@@ -270,7 +271,9 @@ void world_carry_out(struct world *w)
         w->in.due = false;
         do_child(w, CHILD_REWIND);
         break;
-    case STEP_CLONE: do_child(w, CHILD_CLONE); break;
+    case STEP_CLONE:
+        do_child(w, source_is_none(&w->step.source) ? CHILD_CLONE : CHILD_RESTORE);
+        break;
     case STEP_REGISTER: {
         struct registration_answer *a = &w->in.answers[w->step.peer];
 

@@ -94,6 +94,22 @@ static void test_child_output__progress_in_pieces__is_read(void **state)
     assert_string_equal(output.last, "pg_rewind: Done!");
 }
 
+static void test_child_output__of_ogelctl__is_read_and_no_message(void **state)
+{
+    struct child_output output = {.percent = 0};
+
+    (void)state;
+    take(&output, "{\"phase\": \"restoring\", \"done_bytes\": 1000, \"total_bytes\": 4000}\n");
+    assert_int_equal(output.percent, 25);
+    take(&output, "{\"phase\":\"restoring\",\"done_bytes\":9000,\"total_bytes\":4000}\n");
+    assert_int_equal(output.percent, 100);
+    take(&output, "{\"done_bytes\": -4, \"total_bytes\": 0}\n{\"total_bytes\": 5}\n");
+    assert_int_equal(output.percent, 100);
+    assert_string_equal(output.last, "");
+    take(&output, "{\"result\": null, \"error\": {}}\nogelctl: pack 3 is damaged\n");
+    assert_string_equal(output.last, "ogelctl: pack 3 is damaged");
+}
+
 static void test_child_output__nonsense__is_no_progress(void **state)
 {
     struct child_output output = {.percent = 7};
@@ -335,6 +351,7 @@ int main(void)
         cmocka_unit_test(test_scram__only_a_generated_password_of_a_program__is_not_stretched),
         cmocka_unit_test(test_scram__anything_else__matches_nothing),
         cmocka_unit_test(test_child_output__progress_in_pieces__is_read),
+        cmocka_unit_test(test_child_output__of_ogelctl__is_read_and_no_message),
         cmocka_unit_test(test_child_output__nonsense__is_no_progress),
         cmocka_unit_test(test_child_output__no_rewind_required__is_noticed),
         cmocka_unit_test(test_applied__an_upstream__voids_the_position_that_was_read),

@@ -382,6 +382,60 @@ static void test_node__reinit_of_the_leader__is_refused_before_anything_is_asked
     ran_free(&f->ran);
 }
 
+static void test_init__from_a_snapshot__says_where_it_is_and_asks(void **state)
+{
+    struct fixture *f = *state;
+
+    unsetenv("OGEL_STORE");
+    RUN(f, "init", "--from-snapshot", "20260203T040506Z-1a2b3c4d", "--yes");
+    assert_int_equal(f->ran.rc, CTL_USAGE);
+    assert_non_null(strstr(f->ran.err.text, "where is the store"));
+    ran_free(&f->ran);
+    RUN(f, "init", "--store", "/store");
+    assert_int_equal(f->ran.rc, CTL_USAGE);
+    ran_free(&f->ran);
+    RUN(f, "init", "--from-snapshot", "20260203T040506Z-1a2b3c4d", "--store", "/store");
+    assert_int_equal(f->ran.rc, CTL_USAGE); /* nobody there to be asked */
+    ran_free(&f->ran);
+    assert_int_equal(f->fake.posts, 0);
+    RUN(f, "init", "--from-snapshot", "20260203T040506Z-1a2b3c4d", "--store", "/store", "--yes");
+    assert_int_equal(f->fake.posts, 1);
+    assert_non_null(strstr(f->fake.body, "\"from_snapshot\""));
+    assert_non_null(strstr(f->fake.body, "\"/store\""));
+    ran_free(&f->ran);
+}
+
+static void test_init__restore_that_fails__is_told_with_its_cause(void **state)
+{
+    struct fixture *f = *state;
+    json_t *node = json_array_get(json_object_get(f->fake.cluster, "nodes"), 1);
+
+    set_flag(f, "writable", false);
+    json_object_set_new(node, "step", json_string("N16 wait"));
+    json_object_set_new(node, "cause",
+                        json_string("restore failed: exit code 7: pack 3 is damaged"));
+    RUN(f, "init", "--from-snapshot", "20260203T040506Z-1a2b3c4d", "--store", "/store", "--yes");
+    assert_int_equal(f->ran.rc, CTL_REFUSED);
+    assert_non_null(strstr(f->ran.err.text, "pack 3 is damaged"));
+    ran_free(&f->ran);
+    json_object_set_new(node, "step", json_string("N18 wait"));
+    json_object_set_new(node, "cause", json_string("the snapshot's WAL ends above"));
+    RUN(f, "init", "--from-snapshot", "20260203T040506Z-1a2b3c4d", "--store", "/store", "--yes");
+    assert_int_equal(f->ran.rc, CTL_REFUSED);
+    assert_non_null(strstr(f->ran.err.text, "ends above"));
+    ran_free(&f->ran);
+}
+
+static void test_node__from_a_snapshot__goes_with_reinit_only(void **state)
+{
+    struct fixture *f = *state;
+
+    RUN(f, "node", "restart", "n2", "--from-snapshot", "latest", "--store", "/store", "--yes");
+    assert_int_equal(f->ran.rc, CTL_USAGE);
+    assert_int_equal(f->fake.posts, 0);
+    ran_free(&f->ran);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -408,6 +462,9 @@ int main(void)
         TEST(test_config__set_without_value__is_a_usage_error),
         TEST(test_restart__not_all_nodes_up__does_nothing),
         TEST(test_node__reinit_of_the_leader__is_refused_before_anything_is_asked),
+        TEST(test_init__from_a_snapshot__says_where_it_is_and_asks),
+        TEST(test_init__restore_that_fails__is_told_with_its_cause),
+        TEST(test_node__from_a_snapshot__goes_with_reinit_only),
     };
 
     http_client_global_init();

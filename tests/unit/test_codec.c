@@ -82,6 +82,7 @@ static struct desired full_desired(void)
         .job = {9, JOB_RESTART},
         .job_after = 8,
         .document = {4, 3},
+        .source = {"s3://minio:9000/b", "20260203T040506Z-1a2b3c4d", 7, 0x1C0000F8, 42, 150018},
     };
 
     return d;
@@ -142,6 +143,7 @@ static void test_codec__every_member_of_the_types__is_a_field(void **state)
     } records[] = {
         {"report", r},
         {"desired", d},
+        {"snapshot_source", json_object_get(d, "source")},
         {"promise", json_object_get(r, "promise")},
         {"leadership", json_object_get(r, "leader")},
         {"grant", json_object_get(r, "grant")},
@@ -220,8 +222,31 @@ static void test_desired__as_text__has_this_form(void **state)
               "\"destroyed_number\":[1,0,2],"
               "\"job\":{\"id\":\"0000000000000009\",\"kind\":\"restart\"},"
               "\"job_after\":\"0000000000000008\","
-              "\"document_version\":{\"generation\":4,\"counter\":3}}");
+              "\"document_version\":{\"generation\":4,\"counter\":3},"
+              "\"source\":{\"store\":\"s3://minio:9000/b\","
+              "\"id\":\"20260203T040506Z-1a2b3c4d\",\"timeline\":7,"
+              "\"stop_lsn\":\"0/1C0000F8\",\"system_id\":\"000000000000002a\","
+              "\"pg_version\":150018}}");
     free(text);
+    json_decref(json);
+}
+
+/* Of an orchestrator that knows of no snapshots, or of a birth that names none. */
+static void test_desired__without_a_source__has_none(void **state)
+{
+    struct desired desired = full_desired(), decoded;
+    json_t *json;
+
+    (void)state;
+    desired.source.id[0] = '\0';
+    json = desired_to_json(&desired);
+    assert_null(json_object_get(json, "source"));
+    memset(&decoded, 0xff, sizeof(decoded));
+    assert_int_equal(desired_from_json(json, &decoded, NULL), 0);
+    assert_string_equal(decoded.source.id, "");
+    assert_int_equal(decoded.source.timeline, 0);
+    json_object_set_new(json, "source", json_pack("{s:s}", "id", "S"));
+    assert_int_equal(desired_from_json(json, &decoded, NULL), -1);
     json_decref(json);
 }
 
@@ -486,6 +511,7 @@ int main(void)
         cmocka_unit_test(test_report__encoded_and_decoded__is_the_same),
         cmocka_unit_test(test_desired__encoded_and_decoded__is_the_same),
         cmocka_unit_test(test_desired__as_text__has_this_form),
+        cmocka_unit_test(test_desired__without_a_source__has_none),
         cmocka_unit_test(test_desired__example_in_the_docs__is_one),
         cmocka_unit_test(test_report__no_object_or_no_protocol__is_refused),
         cmocka_unit_test(test_report__another_protocol__is_refused_before_anything_else),

@@ -38,6 +38,14 @@ static void fill(struct durable *d)
     d->floor = (struct position){.timeline = 4, .lsn = 1};
     d->job = (struct job){.id = 0xdeadbeefcafe, .kind = JOB_REINIT};
     d->job_state = JOB_RUNNING;
+    d->job_source = (struct snapshot_source){.id = "20260203T040506Z-1a2b3c4d",
+                                             .timeline = 7,
+                                             .stop_lsn = 0xffffffff00000002,
+                                             .system_id = UINT64_MAX,
+                                             .pg_version = 150018};
+    memset(d->job_source.store, '"', sizeof d->job_source.store - 1); /* two bytes each in JSON */
+    d->birth_source = d->job_source;
+    d->birth_source.timeline = 8;
 }
 
 static void assert_durable_equal(const struct durable *a, const struct durable *b)
@@ -68,6 +76,24 @@ static void test_durable__every_field__survives_the_record(void **state)
     assert_int_equal(after.marker, MARKER_REWIND);
     assert_int_equal(after.job_state, JOB_RUNNING);
     assert_true(after.grant.spent);
+}
+
+/* One that an agent wrote that knew of none. */
+static void test_durable__record_without_a_source__has_none(void **state)
+{
+    struct durable before, after;
+    struct err err = {0};
+    json_t *json;
+
+    (void)state;
+    fill(&before);
+    json = durable_to_json(&before);
+    json_object_del(json, "job_source");
+    json_object_del(json, "birth_source");
+    assert_int_equal(durable_from_json(json, &after, &err), 0);
+    assert_string_equal(after.job_source.id, "");
+    assert_string_equal(after.birth_source.id, "");
+    json_decref(json);
 }
 
 /* The document stands in its own file: a record must not bring an older one back. */
@@ -222,6 +248,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_durable__every_field__survives_the_record),
+        TEST(test_durable__record_without_a_source__has_none),
         TEST(test_durable__the_document__is_not_part_of_the_record),
         TEST(test_durable__a_new_machine__has_promised_nothing),
         TEST(test_durable__what_was_written__is_read_by_the_next_agent),

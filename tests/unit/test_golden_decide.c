@@ -204,6 +204,11 @@ static void make_request(struct scenario *scenario, char **words)
     request->job.id = 100 + request->id;
     request->job.kind = JOB_RESTART;
     for (int i = 2; words[i] != NULL; i++) {
+        if (sscanf(words[i], "snapshot=%31[^@]@%" SCNu32, request->source.id,
+                   &request->source.timeline) == 2) {
+            request->job.kind = JOB_REINIT;
+            continue;
+        }
         if (strncmp(words[i], "destroyed=", 10) != 0) {
             request->target = node_named(scenario, words[i]);
             continue;
@@ -251,6 +256,8 @@ static void print_desired(FILE *out, int32_t node, const struct desired *message
     }
     if (message->job.id != 0)
         fprintf(out, " job %" PRIu64, message->job.id);
+    if (message->source.id[0] != '\0')
+        fprintf(out, " from snapshot %s", message->source.id);
     fprintf(out, "\n");
 }
 

@@ -129,6 +129,26 @@ static void test_lineage__empty_or_damaged__is_unknown(void **state)
     assert_fork(some, end, damaged, FORK_UNKNOWN, NOWHERE);
 }
 
+/* What may be restored for a node that is to follow this history. */
+static void test_lineage__end_of_a_snapshot__is_held_up_to_the_next_fork(void **state)
+{
+    static const struct position begin[] = {{2, 100}, {5, 500}, {6, 900}};
+    struct lineage l = lineage_of(begin, 3);
+
+    (void)state;
+    assert_true(lineage_holds(&l, (struct position){2, 500}));
+    assert_false(lineage_holds(&l, (struct position){2, 501}));
+    assert_false(lineage_holds(&l, (struct position){2, 99}));
+    assert_true(lineage_holds(&l, (struct position){5, 900}));
+    assert_false(lineage_holds(&l, (struct position){5, 901}));
+    assert_true(lineage_holds(&l, (struct position){6, UINT64_MAX}));
+    assert_false(
+        lineage_holds(&l, (struct position){4, 450})); /* another life's, or older than kept */
+    assert_false(lineage_holds(&l, (struct position){7, 950}));
+    l.count = 0;
+    assert_false(lineage_holds(&l, (struct position){2, 300}));
+}
+
 static void test_lineage__full_table__is_walked_to_its_end(void **state)
 {
     struct position begin[LINEAGE_MAX];
@@ -273,6 +293,7 @@ int main(void)
         cmocka_unit_test(test_lineage__ancestor_not_kept__is_unknown),
         cmocka_unit_test(test_lineage__contradiction__is_unknown_not_a_guess),
         cmocka_unit_test(test_lineage__empty_or_damaged__is_unknown),
+        cmocka_unit_test(test_lineage__end_of_a_snapshot__is_held_up_to_the_next_fork),
         cmocka_unit_test(test_lineage__full_table__is_walked_to_its_end),
         cmocka_unit_test(test_lineage__all_small_histories__agree_with_the_bytes),
     };

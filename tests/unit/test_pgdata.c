@@ -325,6 +325,43 @@ static void test_data_id__written__is_read_and_damage_is_no_id(void **state)
     }
 }
 
+static void test_cluster__written__is_read_and_damage_is_no_id(void **state)
+{
+    static const char *const bad[] = {"", "00", "0123456789abcdef0123456789abcdeg\n",
+                                      "0123456789abcdef0123456789abcdef",
+                                      "0123456789abcdef0123456789abcdef0\n"};
+    struct cluster_id written, read;
+    struct err err = {0};
+    (void)state;
+    assert_int_equal(pgdata_cluster_read(tmpdir, &read, &err), 0);
+    assert_int_equal(read.bytes[0], 0);
+    for (size_t i = 0; i < sizeof written.bytes; i++)
+        written.bytes[i] = (uint8_t)(255 - 16 * i);
+    assert_int_equal(pgdata_cluster_write(tmpdir, &written, &err), 0);
+    assert_int_equal(pgdata_cluster_read(tmpdir, &read, &err), 0);
+    assert_memory_equal(&written, &read, sizeof written);
+    for (size_t i = 0; i < OGEL_ARRAY_LEN(bad); i++) {
+        write_file("ogel_cluster_id", bad[i]);
+        assert_int_equal(pgdata_cluster_read(tmpdir, &read, &err), -1);
+        assert_int_equal(err.code, ERR_CORRUPT);
+    }
+}
+
+/* A cluster that is born of another one's snapshot must not archive into that one's archive. */
+static void test_auto_conf__of_another_cluster__forgets_its_archive(void **state)
+{
+    struct err err = {0};
+    char removed[256];
+    (void)state;
+    write_file("postgresql.auto.conf", "work_mem = '1MB'\narchive_mode = 'on'\n"
+                                       "Archive_Command = 'cp %p /old/%f'\narchive_library='x'\n");
+    assert_int_equal(pgdata_auto_conf_strip(tmpdir, removed, sizeof removed, &err), 0);
+    assert_string_equal(removed, "");
+    assert_int_equal(pgdata_auto_conf_forget(tmpdir, removed, sizeof removed, &err), 0);
+    assert_string_equal(removed, "archive_mode, Archive_Command, archive_library");
+    assert_content("postgresql.auto.conf", "work_mem = '1MB'\n");
+}
+
 static void test_standby_signal__after_it__is_there_and_recovery_signal_is_not(void **state)
 {
     struct err err = {0};
@@ -497,6 +534,8 @@ int main(void)
         cmocka_unit_test(test_backup_label__first_line__gives_where_recovery_begins),
         IN_PGDATA(test_inspect__each_kind__is_told_apart),
         IN_PGDATA(test_data_id__written__is_read_and_damage_is_no_id),
+        IN_PGDATA(test_cluster__written__is_read_and_damage_is_no_id),
+        IN_PGDATA(test_auto_conf__of_another_cluster__forgets_its_archive),
         IN_PGDATA(test_standby_signal__after_it__is_there_and_recovery_signal_is_not),
         IN_PGDATA(test_auto_conf__reserved_names_in_any_form__go_and_all_else_stays),
         IN_PGDATA(test_preflight__each_thing_that_is_wrong__is_found),

@@ -6,7 +6,9 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -289,7 +291,7 @@ static void test_command__that_does_not_end__is_killed_with_its_children(void **
 
 static void test_command__more_output_than_is_kept__is_cut_and_ends(void **state)
 {
-    const char *const argv[] = {"/bin/sh", "-c", "head -c 1000000 /dev/zero | tr '\\0' x", NULL};
+    const char *const argv[] = {"/bin/sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x", NULL};
     struct command_result result;
     struct err err = {0};
     (void)state;
@@ -297,6 +299,33 @@ static void test_command__more_output_than_is_kept__is_cut_and_ends(void **state
     assert_int_equal(result.exit_code, 0);
     assert_int_equal(strlen(result.output), COMMAND_OUTPUT_MAX);
     command_result_free(&result);
+}
+
+static void *collect_orphans(void *arg)
+{
+    const atomic_bool *stop = arg;
+    while (!atomic_load(stop))
+        (void)proc_reap_orphans(NULL, 0);
+    return NULL;
+}
+
+/* Another thread collects orphans meanwhile: none of what a command came to is lost to it. */
+static void test_command__beside_a_collector_of_orphans__keeps_its_exit_code(void **state)
+{
+    const char *const argv[] = {"/bin/sh", "-c", "exit 3", NULL};
+    struct command_result result;
+    struct err err = {0};
+    atomic_bool stop = false;
+    pthread_t collector;
+    (void)state;
+    assert_int_equal(pthread_create(&collector, NULL, collect_orphans, &stop), 0);
+    for (int i = 0; i < 50; i++) {
+        assert_int_equal(command_run(argv, 10000, &result, &err), 0);
+        assert_int_equal(result.exit_code, 3);
+        command_result_free(&result);
+    }
+    atomic_store(&stop, true);
+    pthread_join(collector, NULL);
 }
 
 static void test_command__that_is_missing__is_not_found(void **state)
@@ -459,6 +488,7 @@ int main(void)
         cmocka_unit_test(test_command__output_errors_and_exit_code__are_returned),
         IN_DIRECTORY(test_command__that_does_not_end__is_killed_with_its_children),
         cmocka_unit_test(test_command__more_output_than_is_kept__is_cut_and_ends),
+        cmocka_unit_test(test_command__beside_a_collector_of_orphans__keeps_its_exit_code),
         cmocka_unit_test(test_command__that_is_missing__is_not_found),
         IN_DIRECTORY(test_pid_file__each_line__is_read),
         IN_DIRECTORY(test_pid_file__half_written__has_empty_fields),
