@@ -91,6 +91,8 @@ struct server {
     int64_t ready_ms;
     int64_t reload_ms;       /* a reload arrives then; 0: none on its way */
     struct replication conf; /* as loaded */
+    int64_t list_read_ms;    /* N was empty: from then on the checkpointer has read another; 0: no */
+    int bound;               /* the branch that recovery has set out for */
     uint64_t applied;
     enum receiver receiver;
     int64_t receiver_since_ms;
@@ -147,7 +149,7 @@ struct run {
     struct position position, end;
     uint64_t replay_lsn;
     struct lineage lineage;
-    uint32_t timeline;
+    uint32_t timeline, newest_history;
 };
 
 enum { RUN_STEP, RUN_URGENT, RUN_CHECKPOINT, RUNS };
@@ -486,6 +488,7 @@ int64_t own_clock(const struct machine *m);
 /* wal.c */
 int branch_at(int branch, uint64_t lsn);
 bool branch_contains(int branch, uint64_t end, int other, uint64_t lsn);
+bool branch_descends(int branch, int ancestor); /* or is it */
 uint64_t record_end(uint64_t lsn);
 struct position wal_position(const struct wal *wal, uint64_t lsn);
 void wal_lineage(int branch, struct lineage *lineage);
@@ -503,6 +506,8 @@ void server_kill(int index, bool remains);
 void server_power_cut(int index);
 bool server_receivers(const struct machine *m);
 void server_end_receiver(int index, int64_t in_ms);
+/* Nobody stands in N, or the checkpointer has not heard yet that somebody does: commits do not wait. */
+bool server_waits_for_nobody(const struct machine *m);
 enum probe_verdict server_probe(int from, int target);
 
 /* stream.c */

@@ -138,6 +138,7 @@ static bool effect_read_position(int index, struct run *run)
             m->server.applied != record_end(wal->written))
             return false;
         run->end = wal_position(wal, record_end(wal->written));
+        run->newest_history = world.branches[m->server.bound].timeline;
         run->position = (struct position){
             run->end.timeline, wal->flushed > run->end.lsn ? wal->flushed : run->end.lsn};
     }
@@ -490,6 +491,7 @@ static void position_read(struct machine *m, const struct run *run)
     in->record_end = run->end;
     in->replay_lsn = run->replay_lsn;
     in->lineage = run->lineage;
+    in->newest_history = run->newest_history;
     in->position_failing_ms = 0;
     in->replay_unblocked = false;
 }
