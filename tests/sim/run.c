@@ -129,6 +129,7 @@ static void handle(const struct event *e)
     case EVENT_CONN: conn_tick(e->a, (uint32_t)e->x); break;
     case EVENT_CLIENT: client_tick(); break;
     case EVENT_FAULT: fault(e->number); break;
+    case EVENT_THEME: theme_tick(); break;
     case EVENT_STING: sting(e->a); break;
     case EVENT_AGENT_START: agent_start(e->a); break;
     case EVENT_POWER: machine_power(e->a, true); break;
@@ -165,6 +166,8 @@ static void begin(uint64_t seed)
     memset(&world, 0, sizeof world);
     world.now_ms = 1000000;
     world.seed = seed;
+    world.old_bases = OLD_BASES;
+    world.busy = NOBODY;
     chance_for(&(struct event){.at_ms = world.now_ms});
     world.branches[world.branch_count++].parent = NOBODY; /* of an empty directory */
     for (int e = 0; e < ENDPOINTS; e++)
@@ -298,6 +301,10 @@ void run_schedule(uint64_t seed)
     storm_ms = world.now_ms + between(STORM_SHORTEST_MS, STORM_LONGEST_MS);
     world.doomed = happens(60);
     world.calm = false;
+    if (theme_begin())
+        storm_ms = world.now_ms + between(STORM_SHORTEST_MS, STORM_SHORTEST_MS + STORM_LONGEST_MS / 4);
+    while (world.theme.plot && step())
+        ;
     faults_begin();
     while (world.now_ms < storm_ms && step())
         ;

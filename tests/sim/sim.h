@@ -14,6 +14,7 @@
  *               agent/peers.c, api.c)
  *   boss.c      the orchestrator's shell (mirrors orchestrator/observe.c, act.c, cluster.c)
  *   faults.c    what goes wrong with processes, links, clocks and machines
+ *   themes.c    faults that belong together: what a rule was made for
  *   storage.c   what goes wrong with disks, and machines that take another's place
  *   operators.c what people ask for, at bad moments
  *   check.c     the invariants
@@ -49,6 +50,8 @@ enum {
     STORM_SHORTEST_MS = 4000,
     STORM_LONGEST_MS = 20000,
     DISCARD_VALID_MS = 3000,
+    OLD_BASES = 200, /* per mille of clones, from data that is older than the leader's */
+    GOES_ON = 500,   /* per mille of machines that are replaced, and do not know */
 };
 
 /* --- WAL --- */
@@ -338,6 +341,7 @@ enum event_kind {
     EVENT_CONN,   /* a replication connection goes on */
     EVENT_CLIENT,
     EVENT_FAULT,
+    EVENT_THEME,
     EVENT_STING, /* in the middle of a step */
     EVENT_AGENT_START,
     EVENT_POWER,
@@ -389,6 +393,19 @@ struct ticket {
     int place;
 };
 
+/* What a schedule is about, if about anything in particular: a few faults, one after another, each
+ * once what it waits for has come. */
+struct theme {
+    const struct theme_plot *plot; /* NULL: none, or over */
+    int stage;
+    bool due;
+    int64_t since_ms;
+    int leader, gone, other; /* machines: who led at first; whom it is about; the third */
+    int fresh;               /* takes the place of .gone; NOBODY: none does */
+    int acked;               /* commits at the last stage */
+    uint32_t generation;     /* at first */
+};
+
 /* --- the world --- */
 
 /* What a schedule came to, for the distributions. */
@@ -431,6 +448,10 @@ struct world {
     bool calm;
     int share[KINDS], shares;
     int loss, slow, step_failures, sting; /* per mille */
+    int old_bases;                         /* per mille */
+    int busy;                              /* a machine whose agent's steps are slow, or NOBODY */
+    bool thin;                             /* the network carries little WAL at a time */
+    struct theme theme;
     bool born;
     bool doomed; /* in this schedule two machines may be lost at once */
     bool two_lost;
@@ -584,6 +605,11 @@ void letter_arrive(int target, int letter);
 void faults_begin(void);
 void fault(uint32_t number);
 void sting(int index);
+void weather(void);
+void cut_power(int index, int64_t for_ms);
+void freeze(int endpoint, int64_t ms);
+void freeze_server(int index, int64_t ms);
+void kill_server(int index, bool remains);
 void faults_end(void);
 void machine_power(int index, bool on);
 /* The machine that answers for a slot now; NOBODY: none yet. */
@@ -595,9 +621,17 @@ int64_t a_while(void);
 void befall(const char *what, int machine, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* themes.c */
+/* True if this schedule has one; it is over once world.theme.plot is NULL. */
+bool theme_begin(void);
+void theme_tick(void);
+
 /* storage.c */
 bool may_lose(int index);
 void storage_wipe(int index);
+void lose_disk(int index, const char *how, int64_t for_ms);
+/* GOES_ON: per mille. */
+void replace_machine(int index, int goes_on);
 void lose_a_disk(void);
 void lose_two(void);
 void roll_back(int index);

@@ -11,7 +11,7 @@ enum { NAMES_SETTLE_MS = 2000, PROMOTE_MS = 5000, BURST_MS = 2000 };
 
 static int64_t duration(const struct machine *m, enum step_kind kind)
 {
-    if (m->slow && happens(600))
+    if ((m->slow || (int)(m - world.machines) == world.busy) && happens(600))
         return between(20, 900);
     if (happens(world.slow) && happens(300))
         return between(50, 1500);
