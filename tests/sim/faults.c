@@ -82,7 +82,7 @@ void machine_power(int index, bool on)
     if (on) {
         trace("n%d/%d power on", m->slot + 1, index);
         m->powered = true;
-        post(between(10, 500), EVENT_AGENT_START, index, 0);
+        post(between(10, world.theme.plot ? 60 : 500), EVENT_AGENT_START, index, 0);
         return;
     }
     trace("n%d/%d power off", m->slot + 1, index);
