@@ -492,7 +492,7 @@ void faults_end(void)
     world.calm_ms = world.now_ms;
     world.loss = world.slow = world.step_failures = world.sting = 0;
     memset(world.cut, 0, sizeof world.cut);
-    operators_calm();
+    documents_calm();
     storage_calm();
     for (int i = 0; i < MACHINES; i++) {
         struct machine *m = &world.machines[i];

@@ -62,6 +62,8 @@ static void handle_own(const struct event *e)
     case EVENT_POLL_START: poll_start(a, (int32_t)e->x); break;
     case EVENT_POLL_EXPIRE: poll_expire(a, e->b, (int32_t)e->x); break;
     case EVENT_POLL_OVERDUE: poll_overdue(a, (int32_t)e->x); break;
+    case EVENT_STORED: document_stored(a); break;
+    case EVENT_CHANGE_AGAIN: document_again(a - MACHINES); break;
     case EVENT_ROUND:
         if (e->number == world.bosses[a - MACHINES].round_number)
             boss_round(a - MACHINES);
@@ -89,6 +91,8 @@ static void handle_message(const struct event *e)
     case EVENT_DISCARD: peers_discard(a, e->b, e->number, (uint32_t)e->x, (int64_t)e->y); break;
     case EVENT_DISCARDED: discarded(e); break;
     case EVENT_DOCUMENT: peers_document(a, e->b); break;
+    case EVENT_CHANGE: document_edit(a, e->b); break;
+    case EVENT_CHANGED: document_answered(a - MACHINES, (int)e->x, (int)e->number); break;
     default: violate("event %d is nobody's: the simulator itself", e->kind); break;
     }
 }

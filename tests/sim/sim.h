@@ -12,6 +12,8 @@
  *   steps.c     what steps do and what they came to (mirrors agent/steps*.c, apply.c)
  *   peers.c     long polls, probes, registrations, permissions, the document (mirrors
  *               agent/peers.c, api.c)
+ *   documents.c the cluster document, and operators who change it (mirrors orchestrator/document.c,
+ *               agent/document_api.c)
  *   boss.c      the orchestrator's shell (mirrors orchestrator/observe.c, act.c, cluster.c)
  *   faults.c    what goes wrong with processes, links, clocks and machines
  *   themes.c    faults that belong together: what a rule was made for
@@ -46,6 +48,9 @@ enum {
     NOBODY = -1,
     CLIENTS = 6,
     KINDS = 21, /* of faults */
+    EDITS_MAX = 32,
+    DOCUMENTS_MAX = 64,
+    CHANGES_MAX = 48,
     MASK_MAX = 1024,
     STORM_SHORTEST_MS = 4000,
     STORM_LONGEST_MS = 20000,
@@ -113,6 +118,7 @@ struct disk {
     bool unsynced;
     bool foreign; /* somebody else's files lie in the data directory */
     struct document_facts document;
+    uint64_t text; /* of that document: the changes that it holds */
     bool present;
     bool torn; /* half-copied: nothing may start from it */
     bool clean;
@@ -156,6 +162,12 @@ struct run {
 };
 
 enum { RUN_STEP, RUN_URGENT, RUN_CHECKPOINT, RUNS };
+
+/* A document on its way to the disk. */
+struct store {
+    bool active;
+    int edit;
+};
 
 struct sample {
     bool pending;
@@ -222,6 +234,7 @@ struct machine {
     int registrant; /* machine that waits for its answer */
     uint32_t registrant_life;
     int64_t document_asked_ms;
+    struct store store;
     enum step_kind last_kind;
     enum agent_reason last_reason;
     bool last_failed;
@@ -269,6 +282,26 @@ struct letter {
     struct desired message;
     int from;
     uint32_t from_life;
+};
+
+/* A change of the document, or one that was made elsewhere, on its way to an agent and back. */
+struct edit {
+    int from;
+    uint32_t from_life;
+    int change;
+    bool leaderless; /* under PROMISE; else the leader's own */
+    struct promise promise;
+    struct document_version expect;
+    int32_t fence; /* NODE_NONE: maintenance */
+    bool value;
+    bool whole; /* FACTS and TEXT are handed over; else what came out */
+    struct document_facts facts;
+    uint64_t text;
+};
+
+struct document {
+    struct document_version version;
+    uint64_t text;
 };
 
 struct conn {
@@ -321,6 +354,24 @@ struct boss_node {
     int64_t sent_ms;
 };
 
+/* A change that an operator waits for. */
+struct change {
+    bool active;
+    int number;
+    uint64_t request; /* without a leader: that the core serves; 0: none, or settled */
+    int32_t fence;
+    bool value;
+    int64_t until_ms;    /* asked again until then */
+    int64_t deadline_ms; /* … and given up */
+    bool sent, answered, leaderless;
+    bool confirmed; /* two agents hold it; its answer is on the way */
+    int32_t node;
+    struct document_version version;
+    struct document_facts facts;
+    uint64_t text;
+    bool copied[NODE_COUNT];
+};
+
 struct boss {
     uint64_t proposer;
     int64_t started_ms;
@@ -329,6 +380,7 @@ struct boss {
     struct boss_node nodes[NODE_COUNT];
     struct request request;
     int64_t request_until_ms;
+    struct change change;
     bool round_posted;
     uint32_t round_number;
 };
@@ -363,6 +415,8 @@ enum event_kind {
     EVENT_POLL_START,
     EVENT_POLL_OVERDUE,
     EVENT_POLL_EXPIRE,
+    EVENT_STORED,
+    EVENT_CHANGE_AGAIN,
     EVENT_ROUND,
     /* and those that reach it from elsewhere */
     EVENT_MESSAGE,
@@ -376,6 +430,8 @@ enum event_kind {
     EVENT_DISCARD,
     EVENT_DISCARDED,
     EVENT_DOCUMENT,
+    EVENT_CHANGE,
+    EVENT_CHANGED,
 };
 
 struct event {
@@ -435,6 +491,11 @@ struct world {
     struct conn conns[CONNS_MAX];
     struct client clients[CLIENTS];
     struct answer answers[MACHINES];
+
+    int edit_count, document_count, changes;
+    struct edit edits[EDITS_MAX];
+    struct document documents[DOCUMENTS_MAX];
+    struct document_version confirmed[CHANGES_MAX]; /* generation 0: it was not */
 
     int branch_count;
     struct branch branches[BRANCHES_MAX];
@@ -599,7 +660,21 @@ void boss_probed(int which, int32_t slot, enum probe_verdict verdict);
 void boss_refused(int which, int32_t slot, struct promise promise);
 /* DESTROYED: the override; NULL: none. False: it is busy or down. */
 bool boss_ask(int which, enum request_kind kind, int32_t target, const bool destroyed[NODE_COUNT]);
+void boss_request_ends(int which);
 void letter_arrive(int target, int letter);
+
+/* documents.c */
+void document_take(struct machine *m, const struct machine *from);
+void document_edit(int index, int number);
+void document_stored(int index);
+void document_answered(int which, int number, int status);
+void document_again(int which);
+void document_round(int which);
+void document_settled(int which, bool ok, enum reason reason);
+void document_look(int which);
+/* FENCE: the slot whose fence is to change; NODE_NONE: maintenance is. False: it was refused. */
+bool document_ask(int which, int32_t fence, bool value);
+void documents_calm(void);
 
 /* faults.c */
 void faults_begin(void);
@@ -649,7 +724,6 @@ void operate(void);
 void promote_by_hand(void);
 void tamper_with_names(void);
 void accept_data_loss(void);
-void operators_calm(void);
 void operators_recover(void);
 
 /* check.c */

@@ -105,6 +105,7 @@ void roll_back(int index)
     m->disk.cached = now.cached;
     m->disk.unsynced = now.unsynced;
     m->disk.document = now.document;
+    m->disk.text = now.text;
     m->disk.conf = now.conf;
     m->disk.conf_digest = now.conf_digest;
     m->disk.conf_written = now.conf_written;

@@ -406,6 +406,58 @@ static void lose_later_leader(struct theme *theme)
     cut_power(index, between(3000, LONG_MS));
 }
 
+/* --- the document is changed while nobody leads --- */
+
+static void ask_for_maintenance(struct theme *theme)
+{
+    (void)theme;
+    document_ask((int)dice(BOSSES), NODE_NONE, true);
+}
+
+static void ask_for_fences(struct theme *theme)
+{
+    document_ask(0, machine(theme->gone)->slot, true);
+    document_ask(1, machine(theme->other)->slot, true);
+}
+
+static bool document_is_there(const struct theme *theme)
+{
+    const struct document_facts *facts = &machine(theme->leader)->disk.document;
+
+    return facts->maintenance || (facts->fenced[machine(theme->gone)->slot] &&
+                                  facts->fenced[machine(theme->other)->slot]);
+}
+
+static void lose_leader(struct theme *theme)
+{
+    if (happens(500))
+        kill_server(theme->leader, false);
+    else
+        cut_power(theme->leader, between(500, LONG_MS));
+}
+
+/* Both at once may be asked for. */
+static void ask_for_changes(struct theme *theme)
+{
+    for (int b = 0; b < BOSSES; b++)
+        if (happens(700))
+            document_ask(b, (int32_t)dice(NODE_COUNT), happens(500));
+    if (happens(250))
+        freeze(MACHINES + (int)dice(BOSSES), between(100, 3000));
+    if (happens(250))
+        freeze((int)dice(NODE_COUNT), between(100, 3000));
+    if (happens(150))
+        part(MACHINES + (int)dice(BOSSES), (int)dice(NODE_COUNT), true);
+    if (happens(100))
+        replace(theme, GOES_ON);
+}
+
+static void ask_for_calm(struct theme *theme)
+{
+    heal(theme);
+    document_ask((int)dice(BOSSES), NODE_NONE, false);
+}
+
 /* --- all of them --- */
 
 static const struct theme_plot plots[] = {
@@ -437,6 +489,19 @@ static const struct theme_plot plots[] = {
      {{at_once, ask_for_failover, 0, 100},
       {set_out, lose_later_leader, 0, 3},
       {at_once, heal, 500, 1500}}},
+    {"maintenance without a leader",
+     {{at_once, ask_for_maintenance, 0, 100},
+      {document_is_there, lose_leader, 0, 300},
+      {at_once, ask_for_changes, 0, 1500},
+      {at_once, ask_for_changes, 0, 1500},
+      {at_once, ask_for_changes, 0, 2000},
+      {at_once, ask_for_calm, 0, 1000}}},
+    {"nobody may be elected",
+     {{at_once, ask_for_fences, 0, 100},
+      {document_is_there, lose_leader, 0, 300},
+      {at_once, ask_for_changes, 0, 3000},
+      {at_once, ask_for_changes, 0, 1500},
+      {at_once, ask_for_calm, 0, 1000}}},
 };
 
 enum { PLOTS = sizeof plots / sizeof *plots };
