@@ -11,7 +11,7 @@
 #define THEME_ID (UINT64_C(1) << 61)
 
 enum {
-    THEMED = 220,       /* per mille of schedules */
+    THEMED = 300,       /* per mille of schedules */
     PATIENCE_MS = 4000, /* for what a stage waits for */
     LONG_MS = 9000,
 };
