@@ -75,7 +75,7 @@ bool is_leader(const struct inputs *in)
 
     return is_primary(in) && d->role == ROLE_LEADER && d->grant.spent &&
            d->grant.generation == d->promise.generation && in->replication_known &&
-           in->flushed.timeline <= d->grant.generation && in->replication.names &&
+           in->flushed.timeline == d->grant.generation && in->replication.names &&
            !in->names_violated && !superseded(in);
 }
 

@@ -110,13 +110,15 @@ bool disown_wal(const struct inputs *in, struct step *step)
     return disown(in, step);
 }
 
-/* The same, seen while that primary runs: its own spent grant is all that makes one. */
+/* The same, seen while that primary runs: its own spent grant is all that makes one, and its
+ * timeline is that generation. On a lower one somebody was faster than the agent: no follower would
+ * ever find its leader's timeline here. */
 bool disown_primary(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
     struct replication locked = replication_locked(d);
 
-    if (!is_primary(in) || (d->grant.spent && in->flushed.timeline <= d->grant.generation))
+    if (!is_primary(in) || (d->grant.spent && in->flushed.timeline == d->grant.generation))
         return false;
     if (data_usable(d))
         return disown(in, step);

@@ -405,12 +405,12 @@ static bool copy_from_leader(int index, bool rewind)
     disk->wal.branch = source->disk.wal.branch;
     disk->wal.written = record_end(source->disk.wal.flushed);
     /* a base may be older than what the node itself had acknowledged: a snapshot's */
-    if (!rewind && happens(200)) {
-        uint64_t oldest = source->disk.oldest_lsn + RECORD * 10,
-                 back = RECORD * (uint64_t)dice(1000);
+    if (!rewind && happens(world.old_bases)) {
+        uint64_t oldest = source->disk.oldest_lsn + RECORD * 10;
 
-        if (disk->wal.written > oldest + back)
-            disk->wal.written -= back;
+        if (disk->wal.written > oldest)
+            disk->wal.written -=
+                RECORD * (uint64_t)dice((uint32_t)((disk->wal.written - oldest) / RECORD));
     }
     disk->consistent_at = disk->wal.written;
     if (rewind && happens(300)) { /* the last piece was not copied: it has to be streamed */

@@ -5,7 +5,13 @@
 
 #include "tests/sim/sim.h"
 
-enum { RESEND_MS = 200, PROBE_DEADLINE_MS = 700, PROBE_PAUSE_MS = 150 };
+enum {
+    RESEND_MS = 200,
+    PROBE_DEADLINE_MS = 700,
+    PROBE_PAUSE_MS = 150,
+    REQUEST_WAIT_MS = 60000,
+    DOCUMENT_WAIT_MS = 15000,
+};
 
 static const struct decide_options core_options = {.failure_timeout_ms = 1000,
                                                    .election_timeout_ms = 5000,
@@ -113,6 +119,7 @@ void boss_polled(int which, int32_t slot, struct poll *poll)
         node->view.refused_message = false;
         node->reported_ms = own_now(which);
     }
+    document_look(which);
     relay(which, slot);
 }
 
@@ -224,7 +231,8 @@ static void send(int which, int32_t slot, const struct desired *message)
         post_letter(between(1, 5000), target, letter);
 }
 
-static const char *const requests[] = {"none", "init", "failover", "switchover", "job"};
+static const char *const requests[] = {"none",       "init", "failover",
+                                       "switchover", "job",  "a change of the document"};
 
 bool boss_ask(int which, enum request_kind kind, int32_t target, const bool destroyed[NODE_COUNT])
 {
@@ -241,11 +249,20 @@ bool boss_ask(int which, enum request_kind kind, int32_t target, const bool dest
         snapshot_choose(kind, &boss->request.source);
     boss->request.cluster.bytes[0] = (uint8_t)(1 + dice(250));
     boss->request.cluster.bytes[1] = (uint8_t)dice(250);
-    boss->request_until_ms = own_now(which) + 60000;
+    boss->request_until_ms = own_now(which) +
+                             (kind == REQUEST_DOCUMENT ? DOCUMENT_WAIT_MS : REQUEST_WAIT_MS);
     trace("boss %d is asked for %s, target %d%s", which, requests[kind], target + 1,
           destroyed ? ", data loss accepted" : "");
     boss_changed(which);
     return true;
+}
+
+void boss_request_ends(int which)
+{
+    struct request *request = &world.bosses[which].request;
+
+    memset(request, 0, sizeof *request);
+    request->target = NODE_NONE;
 }
 
 static void fill_view(int which, struct view *view)
@@ -289,6 +306,7 @@ void boss_round(int which)
     cover_boss(&view, plan);
     project_plan(which, plan);
     boss->memory = plan->memory;
+    document_round(which);
     wake_ms = plan->wake_ms;
     for (uint32_t i = 0; i < plan->event_count; i++) {
         trace("boss %d %s n%d g%u: %s", which, reason_code(plan->events[i].reason),
@@ -307,9 +325,13 @@ void boss_round(int which)
     if (boss->request.kind != REQUEST_NONE &&
         ((plan->request_settled && plan->memory.last_settled_request == boss->request.id) ||
          own_now(which) > boss->request_until_ms)) {
+        bool document = boss->request.kind == REQUEST_DOCUMENT;
+
         trace("boss %d request ends: %s", which, reason_text(plan->request_reason));
-        memset(&boss->request, 0, sizeof boss->request);
-        boss->request.target = NODE_NONE;
+        boss_request_ends(which);
+        if (document)
+            document_settled(which, plan->request_settled && plan->request_ok,
+                             plan->request_reason);
     }
     post_round(which, wake_ms > 0 ? wake_ms : 1);
 }

@@ -60,7 +60,8 @@ void clients_release(int leader, int standby, uint64_t upto)
         return;
     check_ack(leader, m->disk.wal.branch, acked);
     branch->acked = acked;
-    project_ack(leader, standby, acked);
+    if (standby != NOBODY)
+        project_ack(leader, standby, acked);
 }
 
 /* A frozen server keeps its connections. */
@@ -137,6 +138,8 @@ static void flush(void)
             continue;
         m->disk.wal.flushed = m->disk.wal.written;
         conns_poke(i);
+        if (server_waits_for_nobody(m))
+            clients_release(i, NOBODY, m->disk.wal.flushed);
     }
 }
 

@@ -215,6 +215,9 @@ static const struct {
     {PHASE_IDLE, PHASE_BIRTH, "idle to birth"},
     {PHASE_IDLE, PHASE_LEADER_FIRST, "idle to leader first"},
     {PHASE_IDLE, PHASE_PROMISING, "idle to promising"},
+    {PHASE_IDLE, PHASE_DOCUMENT, "idle to document"},
+    {PHASE_PROMISING, PHASE_DOCUMENT, "promising to document"},
+    {PHASE_DOCUMENT, PHASE_IDLE, "document to idle"},
     {PHASE_BIRTH, PHASE_GRANTED, "birth to granted"},
     {PHASE_BIRTH, PHASE_IDLE, "birth to idle"},
     {PHASE_LEADER_FIRST, PHASE_PROMISING, "leader first to promising"},
@@ -275,13 +278,8 @@ static const struct {
     const char *what, *why;
 } beyond[] = {
     {"N11", "every server that an agent starts or adopts was started with names"},
-    {"T12",
-     "its servers change their target by themselves: test_failover__follower_that_set_out_*"},
     {"N18",
      "its snapshots end on the timeline that they began on: test_birth__snapshot_that_ends_*"},
-    {"O8", "its operators change the document at a leader only: golden, test_document"},
-    {"O9", "the same"},
-    {"O10", "the same"},
     {"birth: another id within a generation",
      "a proposer opens one birth in a generation; only a stray says so"},
 };

@@ -82,7 +82,7 @@ void machine_power(int index, bool on)
     if (on) {
         trace("n%d/%d power on", m->slot + 1, index);
         m->powered = true;
-        post(between(10, 500), EVENT_AGENT_START, index, 0);
+        post(between(10, world.theme.plot ? 60 : 500), EVENT_AGENT_START, index, 0);
         return;
     }
     trace("n%d/%d power off", m->slot + 1, index);
@@ -92,17 +92,17 @@ void machine_power(int index, bool on)
     m->powered = false;
 }
 
-static void cut_power(int index)
+void cut_power(int index, int64_t for_ms)
 {
     if (!world.machines[index].powered)
         return;
     befall("power_cut", index, "loses power%s",
            world.machines[index].disk.unsynced ? " while it writes its promise" : "");
     machine_power(index, false);
-    post(a_while(), EVENT_POWER, index, 0);
+    post(for_ms, EVENT_POWER, index, 0);
 }
 
-static void freeze(int endpoint, int64_t ms)
+void freeze(int endpoint, int64_t ms)
 {
     if (!world.endpoints[endpoint].up || world.endpoints[endpoint].frozen)
         return;
@@ -118,7 +118,7 @@ static void freeze(int endpoint, int64_t ms)
                                   .number = world.endpoints[endpoint].life});
 }
 
-static void freeze_server(int index, int64_t ms)
+void freeze_server(int index, int64_t ms)
 {
     struct machine *m = &world.machines[index];
 
@@ -129,7 +129,7 @@ static void freeze_server(int index, int64_t ms)
     post_event(ms, (struct event){.kind = EVENT_THAW_SERVER, .a = index, .number = m->server.life});
 }
 
-static void kill_server(int index, bool remains)
+void kill_server(int index, bool remains)
 {
     if (!world.machines[index].server.running)
         return;
@@ -167,7 +167,7 @@ static void disturb_somebody(void)
     case 2: freeze_server(index, a_while()); break;
     case 3: kill_agent(index); break;
     case 4: freeze(index, a_while()); break;
-    case 5: cut_power(index); break;
+    case 5: cut_power(index, a_while()); break;
     case 6:
         ms = a_while();
         freeze(index, ms);
@@ -213,7 +213,7 @@ void sting(int index)
     case 0:
     case 1: kill_agent(index); break;
     case 2:
-    case 3: cut_power(index); break;
+    case 3: cut_power(index, a_while()); break;
     case 4:
     case 5: kill_server(index, happens(300)); break;
     case 6: freeze(index, a_while()); break;
@@ -407,7 +407,7 @@ static void stray_letter(void)
     letter_arrive(target, 0);
 }
 
-static void weather(void)
+void weather(void)
 {
     world.loss = happens(600) ? 0 : (int)dice(80);
     world.slow = happens(500) ? 0 : (int)dice(250);
@@ -466,6 +466,7 @@ void faults_begin(void)
     world.shares += 1;
     if (!fault_masked(0))
         weather();
+    world.busy = NOBODY;
     post_event(0, (struct event){.kind = EVENT_FAULT, .number = 1});
 }
 
@@ -491,7 +492,7 @@ void faults_end(void)
     world.calm_ms = world.now_ms;
     world.loss = world.slow = world.step_failures = world.sting = 0;
     memset(world.cut, 0, sizeof world.cut);
-    operators_calm();
+    documents_calm();
     storage_calm();
     for (int i = 0; i < MACHINES; i++) {
         struct machine *m = &world.machines[i];

@@ -6,9 +6,9 @@
 check_PROGRAMS += tests/sim/sim
 TESTS += tests/sim/sim tests/sim/same-objects
 tests_sim_sim_SOURCES = tests/sim/sim.h tests/sim/agent.c tests/sim/boss.c tests/sim/check.c \
-	tests/sim/clients.c tests/sim/cover.c tests/sim/faults.c tests/sim/main.c tests/sim/operators.c \
+	tests/sim/clients.c tests/sim/cover.c tests/sim/documents.c tests/sim/faults.c tests/sim/main.c tests/sim/operators.c \
 	tests/sim/peers.c tests/sim/postgres.c tests/sim/project.c tests/sim/run.c tests/sim/shrink.c tests/sim/snapshots.c \
-	tests/sim/steps.c tests/sim/storage.c tests/sim/stream.c tests/sim/wal.c tests/sim/world.c
+	tests/sim/steps.c tests/sim/storage.c tests/sim/stream.c tests/sim/themes.c tests/sim/wal.c tests/sim/world.c
 tests_sim_sim_LDADD = libogdecide.a libogreconcile.a libogproto.a
 EXTRA_DIST += tests/sim/mutants tests/sim/same-objects
 CLEANFILES += tests/sim/commit.h

@@ -13,7 +13,7 @@
 #    include "tests/sim/commit.h"
 #endif
 
-enum { VALUES_MAX = 1 << 15, LINES_SHOWN = 80, PATIENCE = 6 };
+enum { VALUES_MAX = 1 << 15, LINES_SHOWN = 80, PATIENCE = 20 };
 
 static void usage(void)
 {

@@ -5,30 +5,16 @@
 
 #include "tests/sim/sim.h"
 
-/* By the leader's agent, as it stands there. */
+/* The opposite of what stands in the greatest document. */
 static void change_document(bool maintenance)
 {
-    for (int i = 0; i < MACHINES; i++) {
-        struct machine *m = &world.machines[i];
-        struct document_facts next = m->durable.document;
+    const struct document_facts *facts = &world.machines[0].disk.document;
+    int32_t fence = maintenance ? NODE_NONE : (int32_t)dice(NODE_COUNT);
 
-        if (!world.endpoints[i].up || world.endpoints[i].frozen || !m->report.leading || m->full ||
-            document_obstacle(&m->in) != NULL)
-            continue;
-        next.version = next.version.generation == m->durable.promise.generation
-                           ? (struct document_version){next.version.generation,
-                                                       next.version.counter + 1}
-                           : (struct document_version){m->durable.promise.generation, 1};
-        if (maintenance)
-            next.maintenance = !next.maintenance;
-        else
-            next.fenced[dice(NODE_COUNT)] ^= true;
-        befall("document_changed", i, "maintenance %d, operator fences %d%d%d", next.maintenance,
-               next.fenced[0], next.fenced[1], next.fenced[2]);
-        m->disk.document = m->durable.document = next;
-        agent_changed(i);
-        return;
-    }
+    for (int i = 1; i < MACHINES; i++)
+        if (document_version_compare(world.machines[i].disk.document.version, facts->version) > 0)
+            facts = &world.machines[i].disk.document;
+    document_ask((int)dice(BOSSES), fence, maintenance ? !facts->maintenance : !facts->fenced[fence]);
 }
 
 static void ask(enum request_kind kind, int32_t target, const char *what)
@@ -154,23 +140,4 @@ void operators_recover(void)
     if (world.overridden)
         empty_void_machines();
     accept_data_loss();
-}
-
-/* All documents are put right; nobody is fenced, nothing in maintenance. */
-void operators_calm(void)
-{
-    struct document_version version = {0, 0};
-
-    for (int i = 0; i < MACHINES; i++)
-        if (document_version_compare(world.machines[i].disk.document.version, version) > 0)
-            version = world.machines[i].disk.document.version;
-    version.counter++;
-    for (int i = 0; i < MACHINES; i++) {
-        struct machine *m = &world.machines[i];
-
-        m->disk.document.maintenance = false;
-        memset(m->disk.document.fenced, 0, sizeof m->disk.document.fenced);
-        m->disk.document.version = version;
-        m->durable.document = m->disk.document;
-    }
 }

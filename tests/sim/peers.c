@@ -585,10 +585,8 @@ void peers_document(int index, int from)
     struct machine *m = &world.machines[index];
     const struct document_facts *theirs = &world.machines[from].durable.document;
 
-    if (world.endpoints[from].up &&
-        document_version_compare(theirs->version, m->durable.document.version) > 0) {
-        m->disk.document = *theirs;
-        m->durable.document = *theirs;
-    }
+    if (world.endpoints[from].up && !m->store.active &&
+        document_version_compare(theirs->version, m->durable.document.version) > 0)
+        document_take(m, &world.machines[from]);
     agent_changed(index);
 }

@@ -55,6 +55,32 @@ static int64_t next_move_ms(const struct machine *m)
     return s->receiver == RECEIVER_NONE && s->conf.upstream != NODE_NONE ? between(10, 40) : 0;
 }
 
+/* --- whom commits wait for --- */
+
+/* Where nobody is named, agent/conftext.c writes a name that no receiver has. */
+enum { UNNAMED_IS_EMPTY = false };
+
+static bool list_is_empty(const struct replication *conf)
+{
+    return UNNAMED_IS_EMPTY && !conf->names;
+}
+
+/* From empty to a list: in force once the checkpointer has come to it. */
+static void load_conf(struct machine *m)
+{
+    struct server *s = &m->server;
+    bool was_empty = list_is_empty(&s->conf);
+
+    s->conf = m->disk.conf;
+    if (was_empty && !list_is_empty(&s->conf))
+        s->list_read_ms = world.now_ms + (happens(600) ? between(1, 10) : between(100, 4000));
+}
+
+bool server_waits_for_nobody(const struct machine *m)
+{
+    return list_is_empty(&m->server.conf) || world.now_ms < m->server.list_read_ms;
+}
+
 /* --- starting and stopping --- */
 
 /* What was received is flushed when the receiver leaves in order. */
@@ -113,6 +139,7 @@ bool server_start(int index, const struct replication *conf)
     if (poisoned(&m->disk))
         s->ready_ms = world.now_ms + FOR_EVER_MS;
     s->conn = NOBODY;
+    s->bound = m->disk.wal.branch;
     s->applied = 0;
     count_step();
     server_poke(index, 5);
@@ -226,6 +253,18 @@ void server_end_receiver(int index, int64_t in_ms)
     server_poke(index, 1);
 }
 
+/* A receiver fetches the histories of its leader before any of its WAL; from then on recovery
+ * follows nobody who is not on that way. */
+static bool set_out_for(struct machine *m, const struct machine *leader)
+{
+    if (!branch_descends(leader->disk.wal.branch, m->server.bound))
+        return false;
+    m->server.bound = leader->disk.wal.branch;
+    for (int b = m->server.bound; b >= 0; b = world.branches[b].parent)
+        history_set(&m->disk, world.branches[b].timeline, true);
+    return true;
+}
+
 /* Both lineages as their history files tell them: by timeline ids. */
 static bool may_stream(const struct machine *m, const struct machine *leader)
 {
@@ -271,7 +310,7 @@ static void receiver_connect(int index)
             drop_receiver(m, true);
         return;
     }
-    if (!admitted(m, leader)) {
+    if (!admitted(m, leader) || !set_out_for(m, leader)) {
         drop_receiver(m, true);
         return;
     }
@@ -399,7 +438,7 @@ void server_tick(int index, uint32_t tick)
         return;
     if (s->reload_ms && world.now_ms >= s->reload_ms) {
         s->reload_ms = 0;
-        s->conf = m->disk.conf;
+        load_conf(m);
         count_step();
         conns_poke(index);
     }

@@ -62,6 +62,8 @@ static void handle_own(const struct event *e)
     case EVENT_POLL_START: poll_start(a, (int32_t)e->x); break;
     case EVENT_POLL_EXPIRE: poll_expire(a, e->b, (int32_t)e->x); break;
     case EVENT_POLL_OVERDUE: poll_overdue(a, (int32_t)e->x); break;
+    case EVENT_STORED: document_stored(a); break;
+    case EVENT_CHANGE_AGAIN: document_again(a - MACHINES); break;
     case EVENT_ROUND:
         if (e->number == world.bosses[a - MACHINES].round_number)
             boss_round(a - MACHINES);
@@ -89,6 +91,8 @@ static void handle_message(const struct event *e)
     case EVENT_DISCARD: peers_discard(a, e->b, e->number, (uint32_t)e->x, (int64_t)e->y); break;
     case EVENT_DISCARDED: discarded(e); break;
     case EVENT_DOCUMENT: peers_document(a, e->b); break;
+    case EVENT_CHANGE: document_edit(a, e->b); break;
+    case EVENT_CHANGED: document_answered(a - MACHINES, (int)e->x, (int)e->number); break;
     default: violate("event %d is nobody's: the simulator itself", e->kind); break;
     }
 }
@@ -129,6 +133,7 @@ static void handle(const struct event *e)
     case EVENT_CONN: conn_tick(e->a, (uint32_t)e->x); break;
     case EVENT_CLIENT: client_tick(); break;
     case EVENT_FAULT: fault(e->number); break;
+    case EVENT_THEME: theme_tick(); break;
     case EVENT_STING: sting(e->a); break;
     case EVENT_AGENT_START: agent_start(e->a); break;
     case EVENT_POWER: machine_power(e->a, true); break;
@@ -165,6 +170,8 @@ static void begin(uint64_t seed)
     memset(&world, 0, sizeof world);
     world.now_ms = 1000000;
     world.seed = seed;
+    world.old_bases = OLD_BASES;
+    world.busy = NOBODY;
     chance_for(&(struct event){.at_ms = world.now_ms});
     world.branches[world.branch_count++].parent = NOBODY; /* of an empty directory */
     for (int e = 0; e < ENDPOINTS; e++)
@@ -298,6 +305,10 @@ void run_schedule(uint64_t seed)
     storm_ms = world.now_ms + between(STORM_SHORTEST_MS, STORM_LONGEST_MS);
     world.doomed = happens(60);
     world.calm = false;
+    if (theme_begin())
+        storm_ms = world.now_ms + between(STORM_SHORTEST_MS, STORM_SHORTEST_MS + STORM_LONGEST_MS / 4);
+    while (world.theme.plot && step())
+        ;
     faults_begin();
     while (world.now_ms < storm_ms && step())
         ;

@@ -12,8 +12,11 @@
  *   steps.c     what steps do and what they came to (mirrors agent/steps*.c, apply.c)
  *   peers.c     long polls, probes, registrations, permissions, the document (mirrors
  *               agent/peers.c, api.c)
+ *   documents.c the cluster document, and operators who change it (mirrors orchestrator/document.c,
+ *               agent/document_api.c)
  *   boss.c      the orchestrator's shell (mirrors orchestrator/observe.c, act.c, cluster.c)
  *   faults.c    what goes wrong with processes, links, clocks and machines
+ *   themes.c    faults that belong together: what a rule was made for
  *   storage.c   what goes wrong with disks, and machines that take another's place
  *   operators.c what people ask for, at bad moments
  *   snapshots.c bases of any age
@@ -48,10 +51,15 @@ enum {
     SNAPSHOTS_MAX = 4,
     FOREIGN_TIMELINES = 6,
     KINDS = 21, /* of faults */
+    EDITS_MAX = 32,
+    DOCUMENTS_MAX = 64,
+    CHANGES_MAX = 48,
     MASK_MAX = 1024,
     STORM_SHORTEST_MS = 4000,
     STORM_LONGEST_MS = 20000,
     DISCARD_VALID_MS = 3000,
+    OLD_BASES = 200, /* per mille of clones, from data that is older than the leader's */
+    GOES_ON = 500,   /* per mille of machines that are replaced, and do not know */
 };
 
 /* --- WAL --- */
@@ -101,6 +109,8 @@ struct server {
     int64_t ready_ms;
     int64_t reload_ms;       /* a reload arrives then; 0: none on its way */
     struct replication conf; /* as loaded */
+    int64_t list_read_ms;    /* N was empty: from then on the checkpointer has read another; 0: no */
+    int bound;               /* the branch that recovery has set out for */
     uint64_t applied;
     enum receiver receiver;
     int64_t receiver_since_ms;
@@ -118,6 +128,7 @@ struct disk {
     bool unsynced;
     bool foreign; /* somebody else's files lie in the data directory */
     struct document_facts document;
+    uint64_t text; /* of that document: the changes that it holds */
     bool present;
     bool torn; /* half-copied: nothing may start from it */
     bool clean;
@@ -157,10 +168,16 @@ struct run {
     struct position position, end;
     uint64_t replay_lsn;
     struct lineage lineage;
-    uint32_t timeline;
+    uint32_t timeline, newest_history;
 };
 
 enum { RUN_STEP, RUN_URGENT, RUN_CHECKPOINT, RUNS };
+
+/* A document on its way to the disk. */
+struct store {
+    bool active;
+    int edit;
+};
 
 struct sample {
     bool pending;
@@ -228,6 +245,7 @@ struct machine {
     int registrant; /* machine that waits for its answer */
     uint32_t registrant_life;
     int64_t document_asked_ms;
+    struct store store;
     enum step_kind last_kind;
     enum agent_reason last_reason;
     bool last_failed;
@@ -275,6 +293,26 @@ struct letter {
     struct desired message;
     int from;
     uint32_t from_life;
+};
+
+/* A change of the document, or one that was made elsewhere, on its way to an agent and back. */
+struct edit {
+    int from;
+    uint32_t from_life;
+    int change;
+    bool leaderless; /* under PROMISE; else the leader's own */
+    struct promise promise;
+    struct document_version expect;
+    int32_t fence; /* NODE_NONE: maintenance */
+    bool value;
+    bool whole; /* FACTS and TEXT are handed over; else what came out */
+    struct document_facts facts;
+    uint64_t text;
+};
+
+struct document {
+    struct document_version version;
+    uint64_t text;
 };
 
 struct conn {
@@ -327,6 +365,24 @@ struct boss_node {
     int64_t sent_ms;
 };
 
+/* A change that an operator waits for. */
+struct change {
+    bool active;
+    int number;
+    uint64_t request; /* without a leader: that the core serves; 0: none, or settled */
+    int32_t fence;
+    bool value;
+    int64_t until_ms;    /* asked again until then */
+    int64_t deadline_ms; /* … and given up */
+    bool sent, answered, leaderless;
+    bool confirmed; /* two agents hold it; its answer is on the way */
+    int32_t node;
+    struct document_version version;
+    struct document_facts facts;
+    uint64_t text;
+    bool copied[NODE_COUNT];
+};
+
 struct boss {
     uint64_t proposer;
     int64_t started_ms;
@@ -335,6 +391,7 @@ struct boss {
     struct boss_node nodes[NODE_COUNT];
     struct request request;
     int64_t request_until_ms;
+    struct change change;
     bool round_posted;
     uint32_t round_number;
 };
@@ -347,6 +404,7 @@ enum event_kind {
     EVENT_CONN,   /* a replication connection goes on */
     EVENT_CLIENT,
     EVENT_FAULT,
+    EVENT_THEME,
     EVENT_STING, /* in the middle of a step */
     EVENT_AGENT_START,
     EVENT_POWER,
@@ -368,6 +426,8 @@ enum event_kind {
     EVENT_POLL_START,
     EVENT_POLL_OVERDUE,
     EVENT_POLL_EXPIRE,
+    EVENT_STORED,
+    EVENT_CHANGE_AGAIN,
     EVENT_ROUND,
     /* and those that reach it from elsewhere */
     EVENT_MESSAGE,
@@ -381,6 +441,8 @@ enum event_kind {
     EVENT_DISCARD,
     EVENT_DISCARDED,
     EVENT_DOCUMENT,
+    EVENT_CHANGE,
+    EVENT_CHANGED,
 };
 
 struct event {
@@ -396,6 +458,19 @@ struct event {
 struct ticket {
     uint64_t key;
     int place;
+};
+
+/* What a schedule is about, if about anything in particular: a few faults, one after another, each
+ * once what it waits for has come. */
+struct theme {
+    const struct theme_plot *plot; /* NULL: none, or over */
+    int stage;
+    bool due;
+    int64_t since_ms;
+    int leader, gone, other; /* machines: who led at first; whom it is about; the third */
+    int fresh;               /* takes the place of .gone; NOBODY: none does */
+    int acked;               /* commits at the last stage */
+    uint32_t generation;     /* at first */
 };
 
 /* --- the world --- */
@@ -428,6 +503,11 @@ struct world {
     struct client clients[CLIENTS];
     struct answer answers[MACHINES];
 
+    int edit_count, document_count, changes;
+    struct edit edits[EDITS_MAX];
+    struct document documents[DOCUMENTS_MAX];
+    struct document_version confirmed[CHANGES_MAX]; /* generation 0: it was not */
+
     int branch_count;
     struct snapshot snapshots[SNAPSHOTS_MAX]; /* by number, the newest so many */
     uint32_t snapshot_count;
@@ -443,6 +523,10 @@ struct world {
     bool calm;
     int share[KINDS], shares;
     int loss, slow, step_failures, sting; /* per mille */
+    int old_bases;                         /* per mille */
+    int busy;                              /* a machine whose agent's steps are slow, or NOBODY */
+    bool thin;                             /* the network carries little WAL at a time */
+    struct theme theme;
     bool born;
     bool doomed; /* in this schedule two machines may be lost at once */
     bool two_lost;
@@ -500,6 +584,7 @@ int64_t own_clock(const struct machine *m);
 /* wal.c */
 int branch_at(int branch, uint64_t lsn);
 bool branch_contains(int branch, uint64_t end, int other, uint64_t lsn);
+bool branch_descends(int branch, int ancestor); /* or is it */
 uint64_t record_end(uint64_t lsn);
 struct position wal_position(const struct wal *wal, uint64_t lsn);
 void wal_lineage(int branch, struct lineage *lineage);
@@ -517,6 +602,8 @@ void server_kill(int index, bool remains);
 void server_power_cut(int index);
 bool server_receivers(const struct machine *m);
 void server_end_receiver(int index, int64_t in_ms);
+/* Nobody stands in N, or the checkpointer has not heard yet that somebody does: commits do not wait. */
+bool server_waits_for_nobody(const struct machine *m);
 enum probe_verdict server_probe(int from, int target);
 
 /* stream.c */
@@ -588,12 +675,31 @@ void boss_probed(int which, int32_t slot, enum probe_verdict verdict);
 void boss_refused(int which, int32_t slot, struct promise promise);
 /* DESTROYED: the override; NULL: none. False: it is busy or down. */
 bool boss_ask(int which, enum request_kind kind, int32_t target, const bool destroyed[NODE_COUNT]);
+void boss_request_ends(int which);
 void letter_arrive(int target, int letter);
+
+/* documents.c */
+void document_take(struct machine *m, const struct machine *from);
+void document_edit(int index, int number);
+void document_stored(int index);
+void document_answered(int which, int number, int status);
+void document_again(int which);
+void document_round(int which);
+void document_settled(int which, bool ok, enum reason reason);
+void document_look(int which);
+/* FENCE: the slot whose fence is to change; NODE_NONE: maintenance is. False: it was refused. */
+bool document_ask(int which, int32_t fence, bool value);
+void documents_calm(void);
 
 /* faults.c */
 void faults_begin(void);
 void fault(uint32_t number);
 void sting(int index);
+void weather(void);
+void cut_power(int index, int64_t for_ms);
+void freeze(int endpoint, int64_t ms);
+void freeze_server(int index, int64_t ms);
+void kill_server(int index, bool remains);
 void faults_end(void);
 void machine_power(int index, bool on);
 /* The machine that answers for a slot now; NOBODY: none yet. */
@@ -605,9 +711,17 @@ int64_t a_while(void);
 void befall(const char *what, int machine, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* themes.c */
+/* True if this schedule has one; it is over once world.theme.plot is NULL. */
+bool theme_begin(void);
+void theme_tick(void);
+
 /* storage.c */
 bool may_lose(int index);
 void storage_wipe(int index);
+void lose_disk(int index, const char *how, int64_t for_ms);
+/* GOES_ON: per mille. */
+void replace_machine(int index, int goes_on);
 void lose_a_disk(void);
 void lose_two(void);
 void roll_back(int index);
@@ -625,7 +739,6 @@ void operate(void);
 void promote_by_hand(void);
 void tamper_with_names(void);
 void accept_data_loss(void);
-void operators_calm(void);
 void operators_recover(void);
 
 /* snapshots.c */

@@ -11,7 +11,7 @@ enum { NAMES_SETTLE_MS = 2000, PROMOTE_MS = 5000, BURST_MS = 2000 };
 
 static int64_t duration(const struct machine *m, enum step_kind kind)
 {
-    if (m->slow && happens(600))
+    if ((m->slow || (int)(m - world.machines) == world.busy) && happens(600))
         return between(20, 900);
     if (happens(world.slow) && happens(300))
         return between(50, 1500);
@@ -138,6 +138,7 @@ static bool effect_read_position(int index, struct run *run)
             m->server.applied != record_end(wal->written))
             return false;
         run->end = wal_position(wal, record_end(wal->written));
+        run->newest_history = world.branches[m->server.bound].timeline;
         run->position = (struct position){
             run->end.timeline, wal->flushed > run->end.lsn ? wal->flushed : run->end.lsn};
     }
@@ -497,6 +498,7 @@ static void position_read(struct machine *m, const struct run *run)
     in->record_end = run->end;
     in->replay_lsn = run->replay_lsn;
     in->lineage = run->lineage;
+    in->newest_history = run->newest_history;
     in->position_failing_ms = 0;
     in->replay_unblocked = false;
 }

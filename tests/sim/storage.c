@@ -58,13 +58,13 @@ void disk_well(int index, uint64_t what)
         agent_look(index);
 }
 
-static void lose_disk(int index, const char *how)
+void lose_disk(int index, const char *how, int64_t for_ms)
 {
     befall("disk_lost", index, "loses its disk%s", how);
     machine_power(index, false);
     storage_wipe(index);
     world.disks_lost++;
-    post(a_while(), EVENT_POWER, index, 0);
+    post(for_ms, EVENT_POWER, index, 0);
 }
 
 /* A promise file of which both copies are damaged is refused at the start: the machine is emptied.
@@ -75,7 +75,8 @@ void lose_a_disk(void)
 
     if (may_lose(index))
         lose_disk(index,
-                  happens(300) ? ": its promise file is damaged, an operator empties it" : "");
+                  happens(300) ? ": its promise file is damaged, an operator empties it" : "",
+                  a_while());
 }
 
 /* The data directory alone goes back to what it was some time ago; the promise file does not. */
@@ -104,6 +105,7 @@ void roll_back(int index)
     m->disk.cached = now.cached;
     m->disk.unsynced = now.unsynced;
     m->disk.document = now.document;
+    m->disk.text = now.text;
     m->disk.conf = now.conf;
     m->disk.conf_digest = now.conf_digest;
     m->disk.conf_written = now.conf_written;
@@ -174,7 +176,7 @@ static int spare_machine(void)
 }
 
 /* The old machine may go on unseen, or wake up later. */
-static void replace_machine(int index)
+void replace_machine(int index, int goes_on)
 {
     struct machine *m = &world.machines[index];
     int spare = spare_machine();
@@ -189,11 +191,11 @@ static void replace_machine(int index)
         world.endpoints[i].route[m->slot] = spare;
     world.disks_lost++;
     /* one that takes itself for a new machine would claim the slot once more */
-    if (happens(500) || !m->disk.durable.registered || m->disk.spoiled) {
+    if (!happens(goes_on) || !m->disk.durable.registered || m->disk.spoiled) {
         machine_power(index, false);
         post(a_while(), EVENT_POWER, index, 0);
     }
-    if (happens(150)) { /* it is not empty; an operator sees to that later */
+    if (goes_on == GOES_ON && happens(150)) { /* it is not empty; an operator sees to that later */
         world.machines[spare].disk.foreign = true;
         get_well_in(a_while(), spare, WELL_FOREIGN);
     }
@@ -205,7 +207,7 @@ void replace_a_machine(void)
     int index = victim();
 
     if (may_lose(index))
-        replace_machine(index);
+        replace_machine(index, GOES_ON);
 }
 
 /* Nobody alive can tell any more what was acknowledged. */
@@ -220,9 +222,9 @@ void lose_two(void)
     world.two_lost = true;
     for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
         if (slot != kept && replaced)
-            replace_machine(machine_of(slot));
+            replace_machine(machine_of(slot), GOES_ON);
         else if (slot != kept)
-            lose_disk(machine_of(slot), ", as does another");
+            lose_disk(machine_of(slot), ", as does another", a_while());
     }
 }
 

@@ -6,7 +6,7 @@
 
 #include "tests/sim/sim.h"
 
-enum { SENDER_TIMEOUT_MS = 5000, CATCH_UP = 40 * RECORD };
+enum { SENDER_TIMEOUT_MS = 5000, AT_ONCE = 40 * RECORD, AT_ONCE_THIN = 3 * RECORD };
 
 static void poke(int slot, int64_t in_ms)
 {
@@ -99,6 +99,7 @@ static bool receive(struct conn *c)
     const struct machine *leader = &world.machines[c->leader];
     struct wal *wal = &m->disk.wal;
     uint64_t have = wal->written, there = leader->disk.wal.flushed;
+    uint32_t at_once = world.thin ? AT_ONCE_THIN : AT_ONCE;
 
     if (!branch_contains(leader->disk.wal.branch, there, branch_at(wal->branch, have), have))
         return false;
@@ -108,11 +109,11 @@ static bool receive(struct conn *c)
         int before = wal->branch;
 
         /* one that is far behind takes its time */
-        wal->written = happens(800) && there - have < CATCH_UP
+        wal->written = happens(800) && there - have < at_once
                            ? there
                            : have + 1 +
-                                 dice(there - have < CATCH_UP ? (uint32_t)(there - have)
-                                                              : CATCH_UP);
+                                 dice(there - have < at_once ? (uint32_t)(there - have)
+                                                             : at_once);
         wal->branch = branch_at(leader->disk.wal.branch, wal->written);
         for (int b = wal->branch; b >= 0 && b != before; b = world.branches[b].parent)
             history_set(&m->disk, world.branches[b].timeline, true);

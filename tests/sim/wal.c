@@ -31,6 +31,13 @@ bool branch_contains(int branch, uint64_t end, int other, uint64_t lsn)
     return false;
 }
 
+bool branch_descends(int branch, int ancestor)
+{
+    while (branch >= 0 && branch != ancestor)
+        branch = world.branches[branch].parent;
+    return branch == ancestor;
+}
+
 struct position wal_position(const struct wal *wal, uint64_t lsn)
 {
     int branch = branch_at(wal->branch, record_end(lsn));

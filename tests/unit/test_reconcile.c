@@ -343,6 +343,32 @@ static void test_grant__wal_of_a_timeline_nobody_granted__is_not_promoted(void *
     assert_null(strstr(w.trace, "N6"));
 }
 
+/* Found by tests/sim: promoted by hand between its vote and its own promotion, to an id below the
+ * one that it was granted, it led, and no follower ever found its leader's timeline. */
+static void test_grant__promoted_by_hand_to_a_lower_timeline__is_disowned(void **state)
+{
+    struct world w;
+    struct standing_now now;
+
+    (void)state;
+    world_make_follower(&w);
+    world_tell(&w, ROLE_FENCED, 7, Q);
+    world_run(&w);
+    world_tell_grant(&w, 7, Q);
+    w.stop_before = STEP_PROMOTE;
+    world_run(&w);
+    assert_true(w.durable.grant.spent);
+    w.stop_before = STEP_KILL;
+    w.in.in_recovery = false;
+    w.in.flushed = (struct position){6, 2000};
+    reconcile_standing(&w.in, &now);
+    assert_false(now.leading);
+    assert_non_null(strstr(world_run(&w), "S3"));
+    assert_null(strstr(w.trace, "N7"));
+    assert_int_equal(w.durable.marker, MARKER_CLONE);
+    assert_false(w.durable.complete);
+}
+
 /* Found by tests/sim: a rewound copy that needs its leader's WAL to start up was fenced, and
  * waited for its start for ever. */
 static void test_fence__rewound_copy_that_cannot_start_up__is_stopped_and_votes(void **state)
@@ -623,6 +649,7 @@ int main(void)
         T(test_vote__data_that_ends_below_its_floor__is_withheld),
         T(test_grant__data_shorter_than_what_was_voted_with__is_not_promoted),
         T(test_grant__wal_of_a_timeline_nobody_granted__is_not_promoted),
+        T(test_grant__promoted_by_hand_to_a_lower_timeline__is_disowned),
         T(test_fence__rewound_copy_that_cannot_start_up__is_stopped_and_votes),
         T(test_leader__unconfirmed__stops_and_comes_back_as_a_standby),
         T(test_leader__unconfirmed_with_the_others_declared_destroyed__goes_on),
