@@ -245,6 +245,9 @@ bool identity_admit_peer(const struct inputs *in, struct step *step)
     }
     step->accepted = incarnation_equal(r->incarnation, d->incarnations[r->node]) &&
                      r->incarnation.number > d->void_number[r->node];
+    /* a leader that this agent found running, and has not seen yet, still counts the old name */
+    if (step->accepted && in->pg == PG_STARTING && d->role == ROLE_LEADER && d->grant.spent)
+        return false;
     if (step->accepted && is_running(in)) {
         struct replication want = in->replication;
 

@@ -464,6 +464,33 @@ static void test_peer__new_incarnation__waits_until_a_session_shows_the_names(vo
     assert_true(w.in.registration.pending);
 }
 
+/* An agent that was restarted beside its leader does not know yet what runs there. */
+static void test_peer__new_incarnation__waits_until_a_leader_found_running_is_seen(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    w.in.registration = (struct registration){
+        .pending = true, .node = OTHER, .incarnation = {2, 22}};
+    w.in.pg = PG_STARTING;
+    w.in.in_recovery = true;
+    w.in.names_shown = false;
+    reconcile(&w.in, &w.step);
+    while (w.step.kind == STEP_PERSIST) {
+        w.durable = w.step.durable;
+        reconcile(&w.in, &w.step);
+    }
+    assert_int_equal(w.durable.incarnations[OTHER].number, 2);
+    assert_int_equal(w.step.kind, STEP_NONE);
+    assert_true(w.in.registration.pending);
+    w.in.pg = PG_UP;
+    w.in.in_recovery = false;
+    w.in.old_senders = true;
+    assert_string_equal(world_run(&w), "N9 N4 N10 I6");
+    assert_false(w.in.registration.pending);
+}
+
 static void test_peer__new_incarnation__does_not_hold_up_a_leaders_fence(void **state)
 {
     struct world w;
@@ -720,6 +747,7 @@ int main(void)
         T(test_data__rolled_back_while_the_machine_was_off__is_seen_before_it_streams),
         T(test_peer__new_incarnation__leaves_n_before_it_is_answered),
         T(test_peer__new_incarnation__waits_until_a_session_shows_the_names),
+        T(test_peer__new_incarnation__waits_until_a_leader_found_running_is_seen),
         T(test_peer__new_incarnation__does_not_hold_up_a_leaders_fence),
         T(test_peer__older_incarnation__is_answered_with_a_refusal),
         T(test_machine__whose_place_was_taken__stays_stopped),
