@@ -4,7 +4,7 @@
 #   make check-model MODEL=--mutants       can it fail? broken rules, each found out
 #   make check-model MODEL=core      one of them
 EXTRA_DIST += tests/model/README tests/model/ogel.pml tests/model/run tests/model/configurations.py \
-	tests/model/replay tests/model/test_replay tests/model/good.trace
+	tests/model/replay tests/model/test_replay tests/model/good.trace tests/model/replaced.trace
 
 MODEL =
 
