@@ -299,8 +299,8 @@ static void take_birth(const struct inputs *in, struct durable *next)
         next->floor = (struct position){0};
     }
     if (next->incarnations[next->node].number == 0)
-        next->incarnations[next->node] =
-            (struct incarnation){.number = number_known(in) + 1, .nonce = in->nonce};
+        next->incarnations[next->node] = (struct incarnation){.number = number_known(in) + 1,
+                                                              .nonce = in->nonce};
 }
 
 static void take_grant(const struct desired *m, struct durable *next)
