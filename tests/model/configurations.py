@@ -59,7 +59,8 @@ MUTANTS = {
         ("inline append(i)", "inline forget_promise(i)\n{\n    d_step {\n        n[i].generation > 0 ->\n"
                              "        n[i].generation = n[i].generation - 1;\n        n[i].fact = 0;\n"
                              "        stand_down(i)\n    }\n}\n\ninline append(i)"),
-        ("    MACHINES_OF(ONE, append)", "    MACHINES_OF(ONE, append)\n    MACHINES_OF(ONE, forget_promise)"),
+        ("    MACHINES_OF(ONE, append)\n    ORDERED(STEP, copy)",
+         "    MACHINES_OF(ONE, append)\n    MACHINES_OF(ONE, forget_promise)\n    ORDERED(STEP, copy)"),
         NO_I4=""),
     "lsn-before-timeline": mutant(
         THREE, DATA,
@@ -135,7 +136,8 @@ MUTANTS = {
         ("inline append(i)", "inline lose_disk(i)\n{\n    d_step {\n        n[i].generation > 0 && n[i].log != 0 ->\n"
                              "        n[i].log = 0;\n        n[i].fact = 0;\n        n[i].generation = 0;\n"
                              "        stand_down(i)\n    }\n}\n\ninline append(i)"),
-        ("    MACHINES_OF(ONE, append)", "    MACHINES_OF(ONE, append)\n    MACHINES_OF(ONE, lose_disk)")),
+        ("    MACHINES_OF(ONE, append)\n    ORDERED(STEP, copy)",
+         "    MACHINES_OF(ONE, append)\n    MACHINES_OF(ONE, lose_disk)\n    ORDERED(STEP, copy)")),
     # replaced machines
     "replaced-machine-votes": mutant(
         ONE_REPLACED, DATA,

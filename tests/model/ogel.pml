@@ -155,9 +155,11 @@ unsigned absent : 2; /* of the calm: this one is not there, + 1 */
 bit opened;          /* the orchestrator of the calm has opened the highest generation */
 bit noise;
 #define PRESENT(i) (absent != (i) + 1)
+#define MEET(i, l) (PRESENT(i) && PRESENT(l))
 #define IS_OPEN(g) ((g) < HIGHEST || opened)
 #else
 #define PRESENT(i) (true)
+#define MEET(i, l) (true)
 #define IS_OPEN(g) (true)
 #endif
 
@@ -182,8 +184,8 @@ bit noise;
 
 /* i follows l, which leads the generation that i promised, and is admitted. */
 #define FOLLOWS(i, l)                                                                             \
-    (n[i].fact == (l) + 1 && n[l].leads && n[l].generation == n[i].generation && PRESENT(i) &&    \
-     PRESENT(l) && n[i].life == REGISTERED && ADMITS(n[l].names, i))
+    (n[i].fact == (l) + 1 && n[l].leads && n[l].generation == n[i].generation && MEET(i, l) &&    \
+     n[i].life == REGISTERED && ADMITS(n[l].names, i))
 /* ... and i does not take it for a machine that was replaced. */
 #define FOLLOWS_KNOWN(i, l) (FOLLOWS(i, l) && !OUTDATED(l, n[i].known))
 
