@@ -245,6 +245,9 @@ bool identity_admit_peer(const struct inputs *in, struct step *step)
     }
     step->accepted = incarnation_equal(r->incarnation, d->incarnations[r->node]) &&
                      r->incarnation.number > d->void_number[r->node];
+    /* a leader that this agent found running, and has not seen yet, still counts the old name */
+    if (step->accepted && in->pg == PG_STARTING && d->role == ROLE_LEADER && d->grant.spent)
+        return false;
     if (step->accepted && is_running(in)) {
         struct replication want = in->replication;
 
@@ -264,6 +267,19 @@ bool identity_admit_peer(const struct inputs *in, struct step *step)
             return choose(step, STEP_END_OLD_SENDERS, AGENT_REASON_END_OLD_SENDERS);
     }
     return choose(step, STEP_ANSWER_REGISTRATION, AGENT_REASON_ADMIT_PEER);
+}
+
+/* The greatest number that the message or a peer knows of this node: an earlier machine in its
+ * place may have promised a birth that came to nothing. */
+static uint32_t number_known(const struct inputs *in)
+{
+    int32_t own = in->durable->node;
+    uint32_t number = in->message->incarnations[own].number;
+
+    for (int32_t peer = 0; peer < NODE_COUNT; peer++)
+        if (peer != own && in->peers[peer].known)
+            number = max_number(number, in->peers[peer].report->incarnations[own].number);
+    return number;
 }
 
 static void take_birth(const struct inputs *in, struct durable *next)
@@ -289,7 +305,8 @@ static void take_birth(const struct inputs *in, struct durable *next)
         next->floor = (struct position){0};
     }
     if (next->incarnations[next->node].number == 0)
-        next->incarnations[next->node] = (struct incarnation){.number = 1, .nonce = in->nonce};
+        next->incarnations[next->node] = (struct incarnation){.number = number_known(in) + 1,
+                                                              .nonce = in->nonce};
 }
 
 static void take_grant(const struct desired *m, struct durable *next)

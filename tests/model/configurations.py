@@ -1,18 +1,24 @@
 """What tests/model/run searches, and the broken rules that it must find out."""
 
-# Sizes that fit into 12 GB. `short` ones together take less than a minute.
+# Sizes that fit into 4 GB. `short` ones together take less than a minute, `long` ones a quarter of an hour.
 CONFIGURATIONS = {
     "core-short": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "PROPOSERS": 1}, "short": True},
     "replaced-short": {"defines": {"GENERATIONS": 2, "ENTRIES": 1, "REPLACED": 1, "PROPOSERS": 1}, "short": True},
     "birth-short": {"defines": {"GENERATIONS": 2, "ENTRIES": 1, "BIRTH": "", "LOSS": "", "PROPOSERS": 1},
                     "short": True},
     "calm-short": {"defines": {"GENERATIONS": 2, "ENTRIES": 2, "CALM": "", "PROPOSERS": 1}, "short": True},
-    "core": {"defines": {"GENERATIONS": 4, "ENTRIES": 2}, "hash_bits": 26},
+    "core": {"defines": {"GENERATIONS": 4, "ENTRIES": 2}, "hash_bits": 26, "optimise": "-O1"},
     "fence": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "SPLIT_FENCE": "", "PROPOSERS": 1}},
     "failing": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "FAILING": "", "PROPOSERS": 1}},
-    "birth": {"defines": {"GENERATIONS": 3, "ENTRIES": 1, "BIRTH": "", "PROPOSERS": 1}},
+    "birth": {"defines": {"GENERATIONS": 3, "ENTRIES": 1, "BIRTH": "", "LOSS": "", "PROPOSERS": 1}},
+    "replaced": {"defines": {"GENERATIONS": 3, "ENTRIES": 1, "REPLACED": 1, "PROPOSERS": 1}, "hash_bits": 26,
+                 "optimise": "-O1"},
     "override": {"defines": {"GENERATIONS": 2, "ENTRIES": 1, "REPLACED": 1, "OVERRIDE": "", "PROPOSERS": 1}},
     "calm": {"defines": {"GENERATIONS": 3, "ENTRIES": 2, "CALM": "", "PROPOSERS": 1}},
+    "fair": {"defines": {"GENERATIONS": 2, "ENTRIES": 1, "FAIR": "", "PROPOSERS": 1}, "formula": "calms_down",
+             "hash_bits": 24, "optimise": "-O1"},
+    "replaced-two": {"defines": {"GENERATIONS": 2, "ENTRIES": 1, "REPLACED": 2, "PROPOSERS": 1}, "hash_bits": 26,
+                     "optimise": "-O1", "long": True},
 }
 
 # Each mutant replaces texts of ogel.pml that stand there exactly once. `violates` are the invariants of which one
@@ -23,6 +29,7 @@ THREE = {"GENERATIONS": 3, "ENTRIES": 2, "PROPOSERS": 1}
 SPLIT = {"GENERATIONS": 2, "ENTRIES": 2, "SPLIT_FENCE": "", "PROPOSERS": 1}
 ONE_REPLACED = {"GENERATIONS": 2, "ENTRIES": 1, "REPLACED": 1, "PROPOSERS": 1}
 CALM = {"GENERATIONS": 2, "ENTRIES": 2, "CALM": "", "PROPOSERS": 1}
+FAIR = {"GENERATIONS": 2, "ENTRIES": 1, "FAIR": "", "PROPOSERS": 1}
 BIRTH = {"GENERATIONS": 2, "ENTRIES": 1, "BIRTH": "", "PROPOSERS": 1}
 DATA = ("I1", "I2", "I3")
 
@@ -30,6 +37,11 @@ DATA = ("I1", "I2", "I3")
 def mutant(defines, violates, *edits, **more):
     return {"defines": {**defines, **more}, "violates": (violates,) if isinstance(violates, str) else violates,
             "edits": edits}
+
+
+def unfair(settings, *flags):
+    """Searched for a fair run that never comes to a leader; with other flags than -f for any such run."""
+    return {**settings, "formula": "calms_down", "flags": flags}
 
 
 MUTANTS = {
@@ -47,7 +59,8 @@ MUTANTS = {
         ("inline append(i)", "inline forget_promise(i)\n{\n    d_step {\n        n[i].generation > 0 ->\n"
                              "        n[i].generation = n[i].generation - 1;\n        n[i].fact = 0;\n"
                              "        stand_down(i)\n    }\n}\n\ninline append(i)"),
-        ("    MACHINES_OF(ONE, append)", "    MACHINES_OF(ONE, append)\n    MACHINES_OF(ONE, forget_promise)"),
+        ("    MACHINES_OF(ONE, append)\n    ORDERED(STEP, copy)",
+         "    MACHINES_OF(ONE, append)\n    MACHINES_OF(ONE, forget_promise)\n    ORDERED(STEP, copy)"),
         NO_I4=""),
     "lsn-before-timeline": mutant(
         THREE, DATA,
@@ -123,7 +136,8 @@ MUTANTS = {
         ("inline append(i)", "inline lose_disk(i)\n{\n    d_step {\n        n[i].generation > 0 && n[i].log != 0 ->\n"
                              "        n[i].log = 0;\n        n[i].fact = 0;\n        n[i].generation = 0;\n"
                              "        stand_down(i)\n    }\n}\n\ninline append(i)"),
-        ("    MACHINES_OF(ONE, append)", "    MACHINES_OF(ONE, append)\n    MACHINES_OF(ONE, lose_disk)")),
+        ("    MACHINES_OF(ONE, append)\n    ORDERED(STEP, copy)",
+         "    MACHINES_OF(ONE, append)\n    MACHINES_OF(ONE, lose_disk)\n    ORDERED(STEP, copy)")),
     # replaced machines
     "replaced-machine-votes": mutant(
         ONE_REPLACED, DATA,
@@ -160,6 +174,9 @@ MUTANTS = {
     "acknowledged-before-the-end-of-birth-is-known": mutant(
         {**BIRTH, "LOSS": ""}, DATA,
         ("#define KNOWS_BIRTH_ENDED(i) (!n[i].unborn)", "#define KNOWS_BIRTH_ENDED(i) (true)")),
+    "election-opened-with-one-voter": mutant(
+        {**BIRTH, "LOSS": ""}, DATA, ("#define MAY_OPEN(i) (able[n[i].cluster - 1] == TWO_ABLE)",
+                                      "#define MAY_OPEN(i) (true)"), GENERATIONS=3),
     # progress
     "legal-with-three": mutant(
         CALM, "I6",
@@ -171,4 +188,11 @@ MUTANTS = {
     "promised-node-does-not-follow": mutant(
         CALM, "I6",
         ("(n[i].generation < g || (n[i].generation == g && n[i].fact == 0)) &&", "n[i].generation < g &&")),
+    # progress of each fair run
+    "nobody-has-to-act": unfair(mutant(FAIR, "I6")),
+    "nobody-opens-an-election": unfair(
+        mutant(FAIR, "I6", ("!opened && (!SERVES || STRANDED) -> opened = 1", "false -> opened = 1")), "-f"),
+    "followers-are-not-told": unfair(
+        mutant(FAIR, "I6", (" IF_3(TOLD(i, a, b, 3)) TOLD(i, a, b, HIGHEST) ", " IF_3(TOLD(i, a, b, 3))           ")),
+        "-f"),
 }

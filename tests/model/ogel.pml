@@ -12,6 +12,7 @@
  *   OVERRIDE     machines 1 and 2 are declared destroyed, truly or not; 0 leads alone; 3 joins it
  *   SPLIT_FENCE  promise, fence, position and vote of a follower are steps of their own
  *   CALM         I6: from every state in which two complete nodes talk, a leader serves
+ *   FAIR         I6: once faults stop, each fair run comes to a leader that serves, and to three nodes
  *
  * Machines 0, 1 and 2 hold slots 0, 1 and 2. Machine 3 takes the place of machine 2; machine 4 that
  * of machine 1. All steps are d_steps: one rule of section 25 each, with its guard first.
@@ -31,7 +32,7 @@
 #define MACHINES (3 + REPLACED)
 
 /* The calm after the faults has one more generation and needs no more room in the logs. */
-#ifdef CALM
+#if defined(CALM) || defined(FAIR)
 #define HIGHEST (GENERATIONS + 1)
 #else
 #define HIGHEST GENERATIONS
@@ -102,9 +103,13 @@ byte kind[ELECTIONS];            /* 0: unused; 1 + first leader: a birth; OF_CLU
 #define IS_BIRTH(e) (kind[e] != 0 && kind[e] < OF_CLUSTER)
 #define CLUSTER_OF(e) (IS_BIRTH(e) -> (e) + 1 : kind[e] & 15)
 #define SAME_CLUSTER(i, g, p) (CLUSTER_OF(ELECTION(g, p)) == n[i].cluster)
+/* An election is opened only when two answer that may vote. Reports may be old: two that ever could. */
+byte able[ELECTIONS]; /* by the birth that founded their cluster: who has had complete data, one bit each */
+#define TWO_ABLE 7
+#define MAY_OPEN(i) (able[n[i].cluster - 1] == TWO_ABLE)
 #define ASKED_BY_ITS_CLUSTER(i, g, p)                                                             \
-    (n[i].cluster != 0 &&                                                                         \
-     (kind[ELECTION(g, p)] == 0 || kind[ELECTION(g, p)] == (OF_CLUSTER | n[i].cluster)))
+    (n[i].cluster != 0 && ((kind[ELECTION(g, p)] == 0 && MAY_OPEN(i)) ||                          \
+                           kind[ELECTION(g, p)] == (OF_CLUSTER | n[i].cluster)))
 #define IS_ELECTION(g, p) (!IS_BIRTH(ELECTION(g, p)))
 #define FOUNDS(i, g, p) (n[i].unborn && kind[ELECTION(g, p)] == (i) + 1)
 /* Until then its N lists nobody, and it streams under a name that nobody lists. */
@@ -140,10 +145,22 @@ bit overridden;
 
 hidden byte low, before;
 hidden byte I1, I2, I3, I4, I5, I6;
-#ifdef CALM
+#if defined(CALM) || defined(FAIR)
 bit calm;
 #else
 #define calm (false)
+#endif
+#ifdef FAIR
+unsigned absent : 2; /* of the calm: this one is not there, + 1 */
+bit opened;          /* the orchestrator of the calm has opened the highest generation */
+bit noise;
+#define PRESENT(i) (absent != (i) + 1)
+#define MEET(i, l) (PRESENT(i) && PRESENT(l))
+#define IS_OPEN(g) ((g) < HIGHEST || opened)
+#else
+#define PRESENT(i) (true)
+#define MEET(i, l) (true)
+#define IS_OPEN(g) (true)
 #endif
 
 #define SLOT(i) ((i) < 3 -> (i) : ((i) == 3 -> 2 : 1))
@@ -167,7 +184,7 @@ bit calm;
 
 /* i follows l, which leads the generation that i promised, and is admitted. */
 #define FOLLOWS(i, l)                                                                             \
-    (n[i].fact == (l) + 1 && n[l].leads && n[l].generation == n[i].generation &&                  \
+    (n[i].fact == (l) + 1 && n[l].leads && n[l].generation == n[i].generation && MEET(i, l) &&    \
      n[i].life == REGISTERED && ADMITS(n[l].names, i))
 /* ... and i does not take it for a machine that was replaced. */
 #define FOLLOWS_KNOWN(i, l) (FOLLOWS(i, l) && !OUTDATED(l, n[i].known))
@@ -220,6 +237,19 @@ bit calm;
      x(4, __VA_ARGS__))
 #endif
 
+#ifdef BIRTH
+inline note_able(i)
+{
+    if
+    :: n[i].complete && able[n[i].cluster - 1] == 0 -> able[n[i].cluster - 1] = 1 << i
+    :: n[i].complete && able[n[i].cluster - 1] != 0 && able[n[i].cluster - 1] != 1 << i ->
+        able[n[i].cluster - 1] = TWO_ABLE
+    :: else
+    fi
+}
+#define OF_BIRTH(i, e) (n[i].cluster == (e) + 1)
+#endif
+
 inline forget_votes(g, p)
 {
     VOTE(g, p, 0) = 0;
@@ -250,6 +280,10 @@ inline forget_election(g, p)
     ;
     if
     :: !low && !ANY(PROMISED, g, p) -> kind[ELECTION(g, p)] = 0
+    :: else
+    fi;
+    if
+    :: !ANY(OF_BIRTH, ELECTION(g, p)) -> able[ELECTION(g, p)] = 0
     :: else
     fi
 #endif
@@ -343,7 +377,7 @@ inline promise(i, g, p)
 {
     d_step {
         n[i].life == REGISTERED && n[i].generation < g && IN_ORDER(g, p) && NEXT_IN_LINE(i) &&
-        ASKED_BY_ITS_CLUSTER(i, g, p) ->
+        ASKED_BY_ITS_CLUSTER(i, g, p) && PRESENT(i) && IS_OPEN(g) ->
 #ifdef BIRTH
         kind[ELECTION(g, p)] = OF_CLUSTER | n[i].cluster;
 #endif
@@ -453,8 +487,11 @@ inline lead(i, g, p)
         n[i].proposer == p &&
         n[i].fact == 0 &&
         (n[i].complete || FOUNDS(i, g, p)) &&
-        !OUTDATED(i, grant[ELECTION(g, p)] >> 5) ->
+        !OUTDATED(i, grant[ELECTION(g, p)] >> 5) && PRESENT(i) ->
         n[i].complete = 1; /* the first leader of a birth made its data just now */
+#ifdef BIRTH
+        note_able(i);
+#endif
         n[i].known = n[i].known | (grant[ELECTION(g, p)] >> 5);
         n[i].fact = i + 1;
         n[i].names = n[i].known;
@@ -480,7 +517,7 @@ inline follow(i, g, p, l)
         n[i].life == REGISTERED && (grant[ELECTION(g, p)] & (1 << l)) &&
         (n[i].generation < g || (n[i].generation == g && n[i].fact == 0)) &&
         SAME_CLUSTER(i, g, p) && !OUTDATED(i, DECLARED(g, p)) &&
-        !OUTDATED(l, n[i].known) ->
+        !OUTDATED(l, n[i].known) && PRESENT(i) ->
         n[i].known = n[i].known | DECLARED(g, p);
         n[i].generation = g;
         n[i].proposer = p;
@@ -599,6 +636,7 @@ inline finish(i, l)
 #endif
 #ifdef BIRTH
         n[i].unborn = 0;
+        note_able(i);
 #endif
         if
         :: FOLLOWS(i, l) && ADMITS(n[l].names, i) && PREFIX(n[i].log, n[l].log) -> acknowledge(i, l)
@@ -715,7 +753,7 @@ inline be_born(i, y, z, x, g, p)
         stand_down(i);
         if
         :: x != i -> give_up_copy(i)
-        :: else
+        :: else -> note_able(i)
         fi;
         VOTE(g, p, i) = 1;
         forget()
@@ -1032,17 +1070,7 @@ inline forget_everything()
 #define CALMS
 #endif
 
-/* --- the one process: any step that can be taken, in any order ------------------------------------- */
-
-#if PROPOSERS == 1
-#define ALL_PROPOSERS(step, i, g) :: step(i, g, 0)
-#define ALL_PROPOSERS_PAIR(step, g, i, j) :: step(g, 0, i, j)
-#define ALL_PROPOSERS_LAST(step, i, g, j) :: step(i, g, 0, j)
-#else
-#define ALL_PROPOSERS(step, i, g) :: step(i, g, 0) :: step(i, g, 1)
-#define ALL_PROPOSERS_PAIR(step, g, i, j) :: step(g, 0, i, j) :: step(g, 1, i, j)
-#define ALL_PROPOSERS_LAST(step, i, g, j) :: step(i, g, 0, j) :: step(i, g, 1, j)
-#endif
+/* --- what depends on the number of generations -------------------------------------------------- */
 
 #if GENERATIONS >= 3
 #define IF_3(x) x
@@ -1058,6 +1086,92 @@ inline forget_everything()
 #define IF_5(x) x
 #else
 #define IF_5(x)
+#endif
+
+/* --- I6 under fairness ---------------------------------------------------------------------------- */
+
+#ifdef FAIR
+#define MAY_TALK(i) (n[i].life == REGISTERED && n[i].complete)
+
+/* Two complete nodes and an orchestrator talk; the third one, t, does or does not. */
+inline faults_stop(c, o, t)
+{
+    d_step {
+        MAY_TALK(c) && MAY_TALK(o) ->
+        calm = 1;
+        if
+        :: true -> absent = t + 1
+        :: true
+        fi
+    };
+    goto stopped
+}
+
+#define STREAMS(i, l) (FOLLOWS(i, l) && n[i].complete && PREFIX(n[i].log, n[l].log))
+#define SERVED_BY(l, i, j) (n[l].leads && (STREAMS(i, l) || STREAMS(j, l)))
+#define SERVES (SERVED_BY(0, 1, 2) || SERVED_BY(1, 0, 2) || SERVED_BY(2, 0, 1))
+/* Promised more than a leader's generation: it cannot follow. */
+#define STRANDED_FROM(l, i) (n[l].leads && PRESENT(l) && PRESENT(i) && n[i].generation > n[l].generation)
+#define STRANDED                                                                                  \
+    (STRANDED_FROM(0, 1) || STRANDED_FROM(0, 2) || STRANDED_FROM(1, 0) || STRANDED_FROM(1, 2) ||  \
+     STRANDED_FROM(2, 0) || STRANDED_FROM(2, 1))
+#define HAS_ALL(i, l) ((i) + 1 == absent || (FOLLOWS(i, l) && n[i].complete && n[i].log == n[l].log))
+#define WHOLE_BEHIND(l, i, j) (n[l].leads && PRESENT(l) && HAS_ALL(i, l) && HAS_ALL(j, l))
+#define WHOLE (WHOLE_BEHIND(0, 1, 2) || WHOLE_BEHIND(1, 0, 2) || WHOLE_BEHIND(2, 0, 1))
+
+inline open_highest()
+{
+    d_step { !opened && (!SERVES || STRANDED) -> opened = 1 }
+}
+
+/* Those that are told, and do what they have to do next; each goes on as long as it can. */
+#define TOLD(i, a, b, g) :: follow(i, g, 0, a) :: follow(i, g, 0, b)
+#define FROM(i, l) :: copy(i, l) :: take_target(i, l) :: finish(i, l) :: rewind(i, l)
+#define AGENT(i, a, b)                                                                            \
+    calm;                                                                                         \
+    do                                                                                            \
+    :: lead(i, HIGHEST, 0)                                                                        \
+    TOLD(i, a, b, 1) TOLD(i, a, b, 2) IF_3(TOLD(i, a, b, 3)) TOLD(i, a, b, HIGHEST)               \
+    FROM(i, a) FROM(i, b)                                                                         \
+    od
+
+active proctype orchestrator()
+{
+    calm;
+end:
+    do
+    :: open_highest()
+    :: promise(0, HIGHEST, 0)
+    :: promise(1, HIGHEST, 0)
+    :: promise(2, HIGHEST, 0)
+    :: elect(HIGHEST, 0, 0, 1) :: elect(HIGHEST, 0, 0, 2) :: elect(HIGHEST, 0, 1, 0)
+    :: elect(HIGHEST, 0, 1, 2) :: elect(HIGHEST, 0, 2, 0) :: elect(HIGHEST, 0, 2, 1)
+    od
+}
+
+active proctype agent_0() { AGENT(0, 1, 2) }
+active proctype agent_1() { AGENT(1, 0, 2) }
+active proctype agent_2() { AGENT(2, 0, 1) }
+
+/* Faults have stopped for good: then, from some moment on, there is a leader whom all that are
+ * there follow with complete data. */
+ltl calms_down { [] (calm -> <> [] WHOLE) }
+#define FAULTS_STOP                                                                               \
+    :: faults_stop(0, 1, 2) :: faults_stop(0, 2, 1) :: faults_stop(1, 2, 0)
+#else
+#define FAULTS_STOP
+#endif
+
+/* --- the one process: any step that can be taken, in any order ------------------------------------- */
+
+#if PROPOSERS == 1
+#define ALL_PROPOSERS(step, i, g) :: step(i, g, 0)
+#define ALL_PROPOSERS_PAIR(step, g, i, j) :: step(g, 0, i, j)
+#define ALL_PROPOSERS_LAST(step, i, g, j) :: step(i, g, 0, j)
+#else
+#define ALL_PROPOSERS(step, i, g) :: step(i, g, 0) :: step(i, g, 1)
+#define ALL_PROPOSERS_PAIR(step, g, i, j) :: step(g, 0, i, j) :: step(g, 1, i, j)
+#define ALL_PROPOSERS_LAST(step, i, g, j) :: step(i, g, 0, j) :: step(i, g, 1, j)
 #endif
 
 #define ELECTIONS_OF(step, i)                                                                     \
@@ -1188,9 +1302,20 @@ end:
     :: register(3, 4) :: register(4, 0) :: register(4, 2) :: register(4, 3)
 #endif
     CALMS
+    FAULTS_STOP
     od;
 
-#ifdef CALM
+#if defined(FAIR)
+    /* Nobody need do this: what was sent before arrives late or never, others elect, clients write. */
+stopped:
+    do
+    MACHINES_OF(ELECTIONS_OF, promise)
+    ORDERED(ELECTIONS_OF_PAIR, elect)
+    MACHINES_OF(ELECTIONS_OF, lead)
+    MACHINES_OF(ONE, append)
+    :: noise = 1 - noise /* a message that is refused */
+    od
+#elif defined(CALM)
 over:
     skip;
     d_step {

@@ -126,6 +126,7 @@ static void empty_void_machines(void)
         if (!is_void(&world.machines[index]))
             continue;
         trace("n%d/%d is emptied by an operator", slot + 1, index);
+        project_fault("machine_emptied", index);
         machine_power(index, false);
         storage_wipe(index);
         machine_power(index, true);

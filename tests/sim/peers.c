@@ -475,6 +475,8 @@ void peers_answer_registration(int index, bool accepted)
     int64_t delay;
 
     m->in.registration.pending = false;
+    if (accepted)
+        project_answer(index, m->registrant, &m->in.registration.incarnation);
     memset(answer, 0, sizeof *answer);
     answer->to_life = m->registrant_life;
     answer->answer = (struct registration_answer){.valid = true,

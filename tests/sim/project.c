@@ -307,12 +307,28 @@ void project_ack(int leader, int standby, uint64_t upto)
     put("ack", &line);
 }
 
+void project_answer(int index, int registrant, const struct incarnation *incarnation)
+{
+    const struct durable *d = &world.machines[index].durable;
+    struct line line = {.used = 0};
+
+    if (!out)
+        return;
+    put_machine(index, true);
+    add(&line, " m=%d to=%d inc=", index, registrant);
+    add_incarnation(&line, *incarnation);
+    add(&line, " promise=%u.%" PRIx64, d->promise.generation, d->promise.proposer);
+    put("answer", &line);
+}
+
 void project_fault(const char *what, int machine)
 {
     struct line line = {.used = 0};
 
     if (!out)
         return;
+    if (machine != NOBODY)
+        put_machine(machine, true); /* what it had until then */
     if (machine == NOBODY)
         add(&line, " what=%s m=-", what);
     else

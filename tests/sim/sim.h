@@ -777,6 +777,7 @@ void project_send(int which, int32_t to, const struct desired *message);
 void project_plan(int which, const struct plan *plan);
 void project_promoted(int index, const struct branch *branch);
 void project_ack(int leader, int standby, uint64_t upto);
+void project_answer(int index, int registrant, const struct incarnation *incarnation);
 void project_fault(const char *what, int machine);
 
 /* run.c */

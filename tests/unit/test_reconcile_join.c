@@ -464,6 +464,33 @@ static void test_peer__new_incarnation__waits_until_a_session_shows_the_names(vo
     assert_true(w.in.registration.pending);
 }
 
+/* An agent that was restarted beside its leader does not know yet what runs there. */
+static void test_peer__new_incarnation__waits_until_a_leader_found_running_is_seen(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    w.in.registration = (struct registration){
+        .pending = true, .node = OTHER, .incarnation = {2, 22}};
+    w.in.pg = PG_STARTING;
+    w.in.in_recovery = true;
+    w.in.names_shown = false;
+    reconcile(&w.in, &w.step);
+    while (w.step.kind == STEP_PERSIST) {
+        w.durable = w.step.durable;
+        reconcile(&w.in, &w.step);
+    }
+    assert_int_equal(w.durable.incarnations[OTHER].number, 2);
+    assert_int_equal(w.step.kind, STEP_NONE);
+    assert_true(w.in.registration.pending);
+    w.in.pg = PG_UP;
+    w.in.in_recovery = false;
+    w.in.old_senders = true;
+    assert_string_equal(world_run(&w), "N9 N4 N10 I6");
+    assert_false(w.in.registration.pending);
+}
+
 static void test_peer__new_incarnation__does_not_hold_up_a_leaders_fence(void **state)
 {
     struct world w;
@@ -562,7 +589,9 @@ static void tell_birth(struct world *w, int32_t first)
         w->peers[peer].promise = (struct promise){FIRST_GENERATION, P};
         w->peers[peer].leader = (struct leadership){.node = NODE_NONE};
         w->peers[peer].grant = (struct grant){0};
+        w->peers[peer].incarnations[SELF] = (struct incarnation){0, 0};
     }
+    w->message.incarnations[SELF] = (struct incarnation){0, 0};
 }
 
 /* Found by tests/sim: a request of long ago reached a machine whose disk had been lost. */
@@ -597,6 +626,28 @@ static void test_birth__granted_or_followed_by_an_election__is_not_promised_agai
     assert_null(strstr(world_run(&w), "P5"));
     w.peers[OTHER].promise.generation = FIRST_GENERATION;
     assert_non_null(strstr(world_run(&w), "P5"));
+}
+
+/* A lower nonce under the same number would make it the older one of the two, for ever. */
+static void test_birth__begun_again_after_a_lost_disk__is_a_later_incarnation(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_blank(&w);
+    tell_birth(&w, SELF);
+    world_run(&w);
+    assert_int_equal(w.durable.incarnations[SELF].number, 1);
+    world_make_blank(&w);
+    tell_birth(&w, SELF);
+    w.message.incarnations[SELF] = (struct incarnation){3, 1};
+    world_run(&w);
+    assert_int_equal(w.durable.incarnations[SELF].number, 4);
+    world_make_blank(&w);
+    tell_birth(&w, SELF);
+    w.peers[OTHER].incarnations[SELF] = (struct incarnation){5, 1};
+    world_run(&w);
+    assert_int_equal(w.durable.incarnations[SELF].number, 6);
 }
 
 static void test_birth__first_leader__initialises_and_leads_generation_two(void **state)
@@ -720,6 +771,7 @@ int main(void)
         T(test_data__rolled_back_while_the_machine_was_off__is_seen_before_it_streams),
         T(test_peer__new_incarnation__leaves_n_before_it_is_answered),
         T(test_peer__new_incarnation__waits_until_a_session_shows_the_names),
+        T(test_peer__new_incarnation__waits_until_a_leader_found_running_is_seen),
         T(test_peer__new_incarnation__does_not_hold_up_a_leaders_fence),
         T(test_peer__older_incarnation__is_answered_with_a_refusal),
         T(test_machine__whose_place_was_taken__stays_stopped),
@@ -727,6 +779,7 @@ int main(void)
         T(test_machine__that_is_the_latest_a_message_knows__goes_on),
         T(test_birth__peer_silent_or_born__is_not_promised),
         T(test_birth__granted_or_followed_by_an_election__is_not_promised_again),
+        T(test_birth__begun_again_after_a_lost_disk__is_a_later_incarnation),
         T(test_birth__first_leader__initialises_and_leads_generation_two),
         T(test_birth__first_leader__counts_nobody_before_it_knows_of_the_end),
         T(test_birth__first_leader_that_follows__is_not_counted_before_it_knows),
