@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import threading
 import time
@@ -21,9 +22,10 @@ MINIO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "bu
 
 
 class Minio:
-    """On loopback, with credentials and a data directory of its own."""
+    """On loopback, with credentials and a data directory of its own. `certificates`: where public.crt and private.key
+    are, for TLS."""
 
-    def __init__(self, root):
+    def __init__(self, root, certificates=None):
         found = subprocess.run([MINIO], capture_output=True, text=True)
         if found.returncode:
             raise harness.Skip("there is no minio (build-aux/minio --build)")
@@ -32,9 +34,11 @@ class Minio:
         self.data = procs.make_dir(f"{root}/minio")
         procs.make_dir(f"{self.data}/{BUCKET}")     # a bucket is a directory there
         program = shutil.copy(found.stdout.strip(), root)
+        self.tls = certificates is not None
+        argv = [program, "server", self.data, "--address", f"127.0.0.1:{self.port}", "--console-address",
+                f"127.0.0.1:{procs.free_port()}", "--quiet"]
         self.process = procs.Process(
-            "minio", [program, "server", self.data, "--address", f"127.0.0.1:{self.port}", "--console-address",
-                      f"127.0.0.1:{procs.free_port()}", "--quiet"], f"{root}/minio.log",
+            "minio", argv + ["--certs-dir", certificates] * self.tls, f"{root}/minio.log",
             env=procs.clean_env(MINIO_ROOT_USER=self.access, MINIO_ROOT_PASSWORD=self.secret, HOME=root,
                                 MINIO_UPDATE="off"))
 
@@ -43,8 +47,9 @@ class Minio:
 
         def live():
             with contextlib.suppress(urllib.error.URLError, ConnectionError):
-                url = f"http://127.0.0.1:{self.port}/minio/health/ready"
-                return urllib.request.urlopen(url, timeout=2).status == 200
+                url = f"http{'s' * self.tls}://127.0.0.1:{self.port}/minio/health/ready"
+                trusting = ssl._create_unverified_context() if self.tls else None
+                return urllib.request.urlopen(url, timeout=2, context=trusting).status == 200
             return False
         wait(live, 30, "minio answers")
         return self
