@@ -32,10 +32,10 @@ struct pipeline {
 };
 
 /* To wake a thread for each slice would cost about as much as to hash it. So who waits is woken for
- * a batch: a worker for as many filled slots, the taker for as many ready ones, the filler for twice
- * as many free ones. Nobody waits for ever: slots go through the ring in order, and while the filler
- * waits, all four batches of it are filled or ready; too few filled ones leave enough ready ones,
- * and once these are taken enough are free. Once all has been filled, each slot counts. */
+ * a batch: a worker for as many filled slots, the taker for as many ready ones, the filler for
+ * twice as many free ones. Nobody waits for ever: slots go through the ring in order, and while the
+ * filler waits, all four batches of it are filled or ready; too few filled ones leave enough ready
+ * ones, and once these are taken enough are free. Once all has been filled, each slot counts. */
 enum { BATCHES = 4, BATCHES_FREE = 2 };
 
 static struct slot *slot_of(struct pipeline *pipeline, uint64_t number)

@@ -19,7 +19,7 @@
 #define PG_CONTROL_UNFINISHED "global/pg_control.unfinished"
 
 enum {
-    WRITE_MAX = 1024 * 1024, /* bytes of one write, and of the smallest file that is written direct */
+    WRITE_MAX = 1024 * 1024, /* of one write, and the smallest file that is written direct */
     DIRECT_ALIGN = 4096,     /* of memory, place and length of what is */
 };
 
@@ -292,8 +292,8 @@ static int on_slice(void *arg, struct fetch_hand *hand, const struct fetch_file 
 {
     const struct restore *restore = arg;
 
-    if (hand->len > 0 && (hand->file != file || offset != hand->offset + hand->len ||
-                          hand->len + len > WRITE_MAX)) {
+    if (hand->len > 0 &&
+        (hand->file != file || offset != hand->offset + hand->len || hand->len + len > WRITE_MAX)) {
         if (write_out(restore, hand, err) < 0)
             return -1;
     }

@@ -142,8 +142,8 @@ static void run_context(S3RequestContext *context, struct s3_request *request, i
 
 /* --- errors and retries --------------------------------------------------------------------- */
 
-/* MinIO's XMinioStorageFull (507) and its quotas: codes that libs3 does not know, so that only their
- * texts come through (MinIO's cmd/api-errors.go). */
+/* MinIO's XMinioStorageFull (507) and its quotas: codes that libs3 does not know, so that only
+ * their texts come through (MinIO's cmd/api-errors.go). */
 static bool is_full(const struct s3_request *request)
 {
     return strstr(request->detail, "minimum free drive threshold") != NULL ||

@@ -77,8 +77,8 @@ class Database(Server):
 
     def initdb(self, **settings):
         pg("initdb", "-D", self.data, "-U", "postgres", "-k", "--no-sync", "-A", "trust")
-        values = {"wal_level": "replica", "archive_mode": "on", "archive_command": "/bin/true", "autovacuum": "off", "fsync": "off",
-                  "max_wal_size": "2GB", "min_wal_size": "80MB", "shared_buffers": "512MB", **settings}
+        values = {"wal_level": "replica", "archive_mode": "on", "archive_command": "/bin/true", "autovacuum": "off",
+                  "fsync": "off", "max_wal_size": "2GB", "min_wal_size": "80MB", "shared_buffers": "512MB", **settings}
         with open(f"{self.data}/postgresql.conf", "a") as f:
             f.writelines(f"{k} = '{v}'\n" for k, v in values.items())
         return self

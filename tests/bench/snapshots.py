@@ -220,8 +220,8 @@ class Snapshots:
 
     def loop(self):
         while not self.ending.is_set():
-            done = subprocess.run(self.argv, capture_output=True, text=True, cwd="/", env=procs.clean_env(TMPDIR=os.path.
-                                  dirname(self.store)), stdin=subprocess.DEVNULL, **procs.as_postgres())
+            done = subprocess.run(self.argv, capture_output=True, text=True, cwd="/", stdin=subprocess.DEVNULL,
+                                  env=procs.clean_env(TMPDIR=os.path.dirname(self.store)), **procs.as_postgres())
             if done.returncode:
                 self.failure = done.stderr
                 return

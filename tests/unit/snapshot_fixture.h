@@ -15,7 +15,7 @@
 
 enum {
     FIXTURE_BIG_SLICES = TABLE_INLINE_SLICES + 6,
-    FIXTURE_ODD_SIZE = 19 * SLICE_SIZE + 4196, /* more than is written at once, and no whole block */
+    FIXTURE_ODD_SIZE = 19 * SLICE_SIZE + 4196, /* more than one write, and no whole block */
 };
 
 struct fixture {
@@ -36,7 +36,9 @@ static inline char fixture_byte(const char *path, uint64_t at)
 {
     uint64_t slice = at / SLICE_SIZE;
 
-    return slice % 5 == 3 && strcmp(path, "base/3") != 0 ? '\0' : (char)('a' + (at + slice * 7 + strlen(path)) % 23);
+    return slice % 5 == 3 && strcmp(path, "base/3") != 0
+               ? '\0'
+               : (char)('a' + (at + slice * 7 + strlen(path)) % 23);
 }
 
 static inline void fixture_fill(const char *path, uint64_t size, uint64_t slice, char *out)
