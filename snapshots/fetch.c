@@ -153,6 +153,14 @@ static int take_range(struct fetch *fetch, struct codec *codec, struct fetch_han
     return 0;
 }
 
+/* With the lock held. The first one counts. */
+static void note_failure(struct fetch *fetch, int rc, const struct err *err)
+{
+    if (rc < 0 && !fetch->failed)
+        fetch->err = *err;
+    fetch->failed = fetch->failed || rc < 0;
+}
+
 static void *fetch_thread(void *arg)
 {
     struct fetch *fetch = arg;
@@ -167,21 +175,23 @@ static void *fetch_thread(void *arg)
         bool more;
 
         pthread_mutex_lock(&fetch->lock);
-        if (rc < 0 && !fetch->failed)
-            fetch->err = err;
-        fetch->failed = fetch->failed || rc < 0;
+        note_failure(fetch, rc, &err);
         more = !fetch->failed && plan_next(fetch->slices, fetch->slice_count, &fetch->at, &range);
         pthread_mutex_unlock(&fetch->lock);
         if (!more)
             break;
         rc = take_range(fetch, codec, &hand, &range, bytes, plain, &err);
     }
+    if (rc == 0 && fetch->ops->done != NULL)
+        rc = fetch->ops->done(fetch->arg, &hand, &err);
     if (hand.fd >= 0)
         close(hand.fd);
+    free(hand.data);
     codec_free(codec);
     free(bytes);
     free(plain);
     pthread_mutex_lock(&fetch->lock);
+    note_failure(fetch, rc, &err);
     fetch->running--;
     pthread_cond_signal(&fetch->ended);
     pthread_mutex_unlock(&fetch->lock);

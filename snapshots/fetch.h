@@ -23,10 +23,15 @@ struct fetch_file {
     uint64_t size;
 };
 
-/* What a thread keeps from slice to slice; closed when it ends. */
+/* What a thread keeps from slice to slice, for the ops to use as they like; file and memory are let
+ * go of when the thread ends. */
 struct fetch_hand {
     const struct fetch_file *file;
-    int fd; /* -1: none */
+    int fd;      /* -1: none */
+    bool direct; /* it is written past the kernel's cache */
+    char *data;  /* NULL, or of malloc(): LEN bytes that go to OFFSET of FILE */
+    uint64_t offset;
+    size_t len;
 };
 
 struct fetch_ops {
@@ -37,6 +42,8 @@ struct fetch_ops {
      * checking is all. */
     int (*slice)(void *arg, struct fetch_hand *hand, const struct fetch_file *file, uint64_t offset,
                  const void *data, size_t len, struct err *err);
+    /* A thread has given all its slices. NULL: nothing is left to do then. */
+    int (*done)(void *arg, struct fetch_hand *hand, struct err *err);
 };
 
 struct fetch_options {

@@ -47,6 +47,7 @@ unit_tests += \
 	tests/unit/test_manifest \
 	tests/unit/test_map \
 	tests/unit/test_pack \
+	tests/unit/test_pipeline \
 	tests/unit/test_plan \
 	tests/unit/test_restore \
 	tests/unit/test_schedule \
@@ -64,6 +65,7 @@ tests_unit_test_keep_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_manifest_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_map_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_pack_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_pipeline_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_plan_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_restore_SOURCES = tests/unit/test_restore.c tests/unit/snapshot_fixture.h
 tests_unit_test_restore_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)

@@ -22,12 +22,21 @@ struct pipeline {
     struct slot *slots;
     uint64_t slot_count;
     uint64_t next_fill, next_work, next_take;
+    uint64_t ready_count, free_count; /* slots in that state */
+    uint64_t batch;                   /* see below */
     bool finished, failed;
     struct err err;
     int level;
     pthread_t threads[THREADS_MAX];
     int thread_count;
 };
+
+/* To wake a thread for each slice would cost about as much as to hash it. So who waits is woken for
+ * a batch: a worker for as many filled slots, the taker for as many ready ones, the filler for
+ * twice as many free ones. Nobody waits for ever: slots go through the ring in order, and while the
+ * filler waits, all four batches of it are filled or ready; too few filled ones leave enough ready
+ * ones, and once these are taken enough are free. Once all has been filled, each slot counts. */
+enum { BATCHES = 4, BATCHES_FREE = 2 };
 
 static struct slot *slot_of(struct pipeline *pipeline, uint64_t number)
 {
@@ -75,7 +84,8 @@ static void *worker(void *arg)
             pthread_mutex_lock(&pipeline->lock);
         }
         slot->state = SLOT_READY;
-        pthread_cond_signal(&pipeline->ready);
+        if (++pipeline->ready_count >= pipeline->batch || pipeline->finished)
+            pthread_cond_signal(&pipeline->ready);
     }
     pthread_mutex_unlock(&pipeline->lock);
     codec_free(codec);
@@ -92,7 +102,8 @@ int pipeline_new(int threads, int level, struct pipeline **out, struct err *err)
     pthread_cond_init(&pipeline->filled, NULL);
     pthread_cond_init(&pipeline->ready, NULL);
     pipeline->level = level;
-    pipeline->slot_count = (uint64_t)threads * PIECES_PER_THREAD;
+    pipeline->slot_count = pipeline->free_count = (uint64_t)threads * PIECES_PER_THREAD;
+    pipeline->batch = pipeline->slot_count / BATCHES;
     pipeline->slots = xcalloc(pipeline->slot_count, sizeof(pipeline->slots[0]));
     for (uint64_t i = 0; i < pipeline->slot_count; i++) {
         pipeline->slots[i].piece.plain = xmalloc(SLICE_SIZE);
@@ -126,6 +137,7 @@ struct piece *pipeline_take(struct pipeline *pipeline)
         slot = NULL;
     else
         slot->state = SLOT_FILLING;
+    pipeline->free_count--;
     pthread_mutex_unlock(&pipeline->lock);
     if (slot == NULL)
         return NULL;
@@ -143,7 +155,8 @@ void pipeline_give(struct pipeline *pipeline, struct piece *piece)
     pthread_mutex_lock(&pipeline->lock);
     slot->state = SLOT_FILLED;
     pipeline->next_fill++;
-    pthread_cond_signal(&pipeline->filled);
+    if (pipeline->next_fill - pipeline->next_work >= pipeline->batch)
+        pthread_cond_signal(&pipeline->filled);
     pthread_mutex_unlock(&pipeline->lock);
 }
 
@@ -169,6 +182,7 @@ struct piece *pipeline_next(struct pipeline *pipeline)
         if (pipeline->next_take < pipeline->next_fill && next->state == SLOT_READY) {
             slot = next;
             slot->state = SLOT_TAKEN;
+            pipeline->ready_count--;
             pipeline->next_take++;
             break;
         }
@@ -184,7 +198,8 @@ void pipeline_release(struct pipeline *pipeline, struct piece *piece)
 {
     pthread_mutex_lock(&pipeline->lock);
     ((struct slot *)piece)->state = SLOT_FREE;
-    pthread_cond_signal(&pipeline->freed);
+    if (++pipeline->free_count >= BATCHES_FREE * pipeline->batch)
+        pthread_cond_signal(&pipeline->freed);
     pthread_mutex_unlock(&pipeline->lock);
 }
 

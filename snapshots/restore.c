@@ -19,6 +19,11 @@
 #define PG_CONTROL            "global/pg_control"
 #define PG_CONTROL_UNFINISHED "global/pg_control.unfinished"
 
+enum {
+    WRITE_MAX = 1024 * 1024, /* of one write, and the smallest file that is written direct */
+    DIRECT_ALIGN = 4096,     /* of memory, place and length of what is */
+};
+
 /* The server's own, of the place it came from. */
 static const char *const left_out[] = {"standby.signal", "recovery.signal", "postmaster.pid",
                                        "postmaster.opts", NULL};
@@ -221,34 +226,90 @@ static int on_entry(void *arg, const struct table_entry *entry, bool *wanted, st
     return *wanted ? make_file(restore, entry, err) : 0;
 }
 
+/* --- content -------------------------------------------------------------------------------- */
+
+static int open_file(const struct restore *restore, struct fetch_hand *hand,
+                     const struct fetch_file *file, struct err *err)
+{
+    const char *name = name_of(file->path);
+    const int flags = O_WRONLY | O_NOFOLLOW | O_CLOEXEC;
+
+    if (hand->fd >= 0)
+        close(hand->fd);
+    hand->file = file;
+    hand->fd = -1;
+    hand->direct = false;
+    /* Not every file system can. */
+    if (file->size >= WRITE_MAX)
+        hand->fd = openat(restore->target, name, flags | O_DIRECT);
+    hand->direct = hand->fd >= 0;
+    if (hand->fd < 0)
+        hand->fd = openat(restore->target, name, flags);
+    if (hand->fd < 0)
+        return err_set_errno(err, errno, "cannot open %s/%s", restore->options->target, file->path);
+    if (hand->data == NULL && posix_memalign((void **)&hand->data, DIRECT_ALIGN, WRITE_MAX) != 0)
+        die("out of memory");
+    return 0;
+}
+
+static void through_the_cache(struct fetch_hand *hand)
+{
+    fcntl(hand->fd, F_SETFL, fcntl(hand->fd, F_GETFL) & ~O_DIRECT);
+    hand->direct = false;
+}
+
+/* What was collected. A file's end that is no whole block goes through the kernel's cache. */
+static int write_out(const struct restore *restore, struct fetch_hand *hand, struct err *err)
+{
+    size_t done = 0;
+
+    while (done < hand->len) {
+        size_t part = hand->len - done, whole = part - part % DIRECT_ALIGN;
+        ssize_t put;
+
+        if (hand->direct && (whole == 0 || done % DIRECT_ALIGN != 0))
+            through_the_cache(hand);
+        put = pwrite(hand->fd, hand->data + done, hand->direct ? whole : part,
+                     (off_t)(hand->offset + done));
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0 && errno == EINVAL && hand->direct) {
+            through_the_cache(hand); /* the disk has bigger blocks */
+            continue;
+        }
+        if (put <= 0)
+            return err_set_errno(err, put < 0 ? errno : ENOSPC, "cannot write %s/%s",
+                                 restore->options->target, hand->file->path);
+        done += (size_t)put;
+    }
+    hand->len = 0;
+    return 0;
+}
+
+/* Neighbours are written together. Big files past the kernel's cache: what a restore writes would
+ * push out of it what others need, and be copied once more. */
 static int on_slice(void *arg, struct fetch_hand *hand, const struct fetch_file *file,
                     uint64_t offset, const void *data, size_t len, struct err *err)
 {
     const struct restore *restore = arg;
-    const char *at = data;
 
-    if (hand->file != file) {
-        if (hand->fd >= 0)
-            close(hand->fd);
-        hand->file = file;
-        hand->fd = openat(restore->target, name_of(file->path), O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
-        if (hand->fd < 0)
-            return err_set_errno(err, errno, "cannot open %s/%s", restore->options->target,
-                                 file->path);
+    if (hand->len > 0 &&
+        (hand->file != file || offset != hand->offset + hand->len || hand->len + len > WRITE_MAX)) {
+        if (write_out(restore, hand, err) < 0)
+            return -1;
     }
-    while (len > 0) {
-        ssize_t put = pwrite(hand->fd, at, len, (off_t)offset);
-
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put <= 0)
-            return err_set_errno(err, put < 0 ? errno : ENOSPC, "cannot write %s/%s",
-                                 restore->options->target, file->path);
-        at += put;
-        offset += (uint64_t)put;
-        len -= (size_t)put;
-    }
+    if (hand->file != file && open_file(restore, hand, file, err) < 0)
+        return -1;
+    if (hand->len == 0)
+        hand->offset = offset;
+    memcpy(hand->data + hand->len, data, len);
+    hand->len += len;
     return 0;
+}
+
+static int on_done(void *arg, struct fetch_hand *hand, struct err *err)
+{
+    return write_out(arg, hand, err);
 }
 
 /* --- the end -------------------------------------------------------------------------------- */
@@ -308,7 +369,7 @@ static int finish(const struct restore *restore, struct err *err)
 
 static int restore_into(struct restore *restore, struct store *store, struct err *err)
 {
-    static const struct fetch_ops ops = {on_entry, on_slice};
+    static const struct fetch_ops ops = {on_entry, on_slice, on_done};
     const struct restore_options *options = restore->options;
     const struct fetch_options fetch = {
         .jobs = options->jobs,
@@ -390,7 +451,7 @@ int restore_run(struct store *store, const char *id, const struct restore_option
 int restore_verify(struct store *store, const char *id, const struct restore_options *options,
                    struct manifest *manifest, struct err *err)
 {
-    static const struct fetch_ops ops = {NULL, NULL};
+    static const struct fetch_ops ops = {NULL, NULL, NULL};
     const struct fetch_options fetch = {.jobs = options->jobs,
                                         .phase = "verifying",
                                         .progress = options->progress,

@@ -397,11 +397,18 @@ static int read_place(struct s3_store *s3, const char *place, struct err *err)
     return 0;
 }
 
+/* libs3 2 (Debian's) looks at no certificate, and cannot be told to. */
+#ifdef S3_INIT_VERIFY_PEER
+enum { INIT_FLAGS = S3_INIT_ALL | S3_INIT_VERIFY_PEER };
+#else
+enum { INIT_FLAGS = S3_INIT_ALL };
+#endif
+
 int store_s3_open(const char *place, bool tls, const struct store_options *options,
                   struct store **store, struct err *err)
 {
     struct s3_store *s3;
-    S3Status status = S3_initialize("ogel", S3_INIT_ALL, NULL);
+    S3Status status = S3_initialize("ogel", INIT_FLAGS, NULL);
 
     if (status != S3StatusOK)
         return err_set(err, ERR_INTERNAL, "libs3 does not start: %s", S3_get_status_name(status));

@@ -142,8 +142,18 @@ static void run_context(S3RequestContext *context, struct s3_request *request, i
 
 /* --- errors and retries --------------------------------------------------------------------- */
 
+/* MinIO's XMinioStorageFull (507) and its quotas: codes that libs3 does not know, so that only
+ * their texts come through (MinIO's cmd/api-errors.go). */
+static bool is_full(const struct s3_request *request)
+{
+    return strstr(request->detail, "minimum free drive threshold") != NULL ||
+           strstr(request->detail, "Bucket quota exceeded") != NULL;
+}
+
 bool s3_may_work_later(const struct s3_request *request)
 {
+    if (is_full(request))
+        return false;
     switch (request->status) {
     case S3StatusErrorInternalError:
     case S3StatusErrorSlowDown:
@@ -193,8 +203,13 @@ static int say_failure(const struct s3_store *s3, const struct s3_request *reque
                        s3->bucket, s3->host);
     if (request->status == S3StatusErrorNoSuchKey || request->status == S3StatusHttpErrorNotFound)
         return err_set(err, ERR_NOT_FOUND, "is not there");
+    if (is_full(request))
+        return err_set(err, ERR_NO_SPACE, "the store is full: %s said %s", s3->host,
+                       request->detail);
     if (request->status == S3StatusErrorRequestTimeTooSkewed)
         advice = ": this machine's clock and the server's differ too much; set the clock";
+    else if (request->status == S3StatusHttpErrorForbidden) /* the answer to a HEAD has no text */
+        advice = ": check access key, secret key and their rights, and this machine's clock";
     else if (code_of(request->status) == ERR_AUTH)
         advice = ": check access key, secret key and their rights";
     return err_set(err, code_of(request->status), "%s said %s%s%s%s", s3->host,

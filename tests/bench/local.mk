@@ -15,4 +15,4 @@ tests_bench_http_load_LDADD =
 
 EXTRA_DIST += tests/bench/benchlib.py tests/bench/connect.py tests/bench/failover.py \
 	tests/bench/fakes.py tests/bench/floor.py tests/bench/idle.py tests/bench/plot.py tests/bench/scale.py \
-	tests/bench/tps.py
+	tests/bench/snapshot_peers.py tests/bench/snapshots.py tests/bench/tps.py

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 
 import psycopg2
 
@@ -426,3 +427,55 @@ def test_snapshot__refusals__say_what_is_wrong():
         text = open(manifest).read()
         procs.write_file(manifest, text.replace("ogel-snapshot 1 ", "ogel-snapshot 2 "))
         assert "newer" in place.ctl("verify", taken["id"], expect=1).stderr
+
+
+def peak_mib(place, *argv):
+    """The most memory that the command had; what it must print goes unread."""
+    popen = subprocess.Popen([place.tool, "snapshot", *argv, "--store", place.store], stdout=subprocess.DEVNULL,
+                             stderr=subprocess.PIPE, text=True, cwd="/", stdin=subprocess.DEVNULL,
+                             env=procs.clean_env(TMPDIR=place.root), **procs.as_postgres())
+    peak = 0
+    try:
+        while popen.poll() is None:
+            with contextlib.suppress(OSError):
+                found = [line for line in open(f"/proc/{popen.pid}/status") if line.startswith("VmHWM:")]
+                peak = max(peak, *[int(line.split()[1]) / 1024 for line in found], 0)
+            time.sleep(0.005)       # how often it is looked at
+        assert popen.returncode == 0, popen.stderr.read()
+    finally:
+        popen.kill()
+        popen.communicate()
+    return peak
+
+
+MANY = 8000             # files; to keep the entry of each would take 9 MiB more
+GROWTH_MIB = 8          # what is planned at a time takes some hundred bytes a file, of 256 Ki slices at most
+
+
+@deadline(240)
+def test_snapshot__of_thousands_of_files__takes_no_more_memory_than_of_a_few():
+    with Place() as place:
+        source = place.server("source").copy().start()
+
+        def peaks(target):
+            got = {"first": peak_mib(place, "create", "--conninfo", source.conninfo, "--parent", "none"),
+                   "second": peak_mib(place, "create", "--conninfo", source.conninfo)}
+            newest = place.list()[-1]
+            got["verify"] = peak_mib(place, "verify", newest["id"], "-j", "2")
+            got["restore"] = peak_mib(place, "restore", newest["id"], "-j", "2", "--target", f"{place.root}/{target}")
+            return newest, got
+        _, few = peaks("few")
+        directory = os.path.dirname(f"{source.data}/" + source.value("SELECT pg_relation_filepath('kept')"))
+        with open(f"{source.data}/" + source.value("SELECT pg_relation_filepath('kept')"), "rb") as f:
+            page = f.read(8192)
+        for number in range(1000000, 1000000 + MANY):   # relation files like any other, but no table has them
+            with open(f"{directory}/{number}", "wb") as f:
+                f.write(page)
+            procs.give(f.name)
+        place.create(source)
+        newest, many = peaks("many")
+        assert newest["files"] > MANY
+        assert sum(len(files) for _, _, files in os.walk(f"{place.root}/many")) > MANY
+        assert max(many.values()) < 256, many
+        for what in ("second", "verify", "restore"):    # a first one has packs of 16 MiB under way, now more, now fewer
+            assert many[what] - few[what] < GROWTH_MIB, (few, many)

@@ -1,9 +1,11 @@
 """Snapshots of a real server into a real MinIO, where there is one (build-aux/minio --build makes one)."""
 
 import contextlib
+import glob
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import threading
 import time
@@ -16,27 +18,30 @@ import harness
 import procs
 import s3proxy
 from harness import deadline, own, wait
-from test_snapshots import Place, Writers, contents, lsn
+from test_snapshots import Place, Writers, contents, lsn, run, small_disk
 
 BUCKET = "snapshots"
 MINIO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "build-aux", "minio")
 
 
 class Minio:
-    """On loopback, with credentials and a data directory of its own."""
+    """On loopback, with credentials and a data directory of its own. `certificates`: where public.crt and private.key
+    are, for TLS."""
 
-    def __init__(self, root):
+    def __init__(self, root, certificates=None, data=None):
         found = subprocess.run([MINIO], capture_output=True, text=True)
         if found.returncode:
             raise harness.Skip("there is no minio (build-aux/minio --build)")
         self.root, self.port = root, procs.free_port()
         self.access, self.secret = "ogel-test", os.urandom(16).hex()
-        self.data = procs.make_dir(f"{root}/minio")
+        self.data = data or procs.make_dir(f"{root}/minio")
         procs.make_dir(f"{self.data}/{BUCKET}")     # a bucket is a directory there
         program = shutil.copy(found.stdout.strip(), root)
+        self.tls = certificates is not None
+        argv = [program, "server", self.data, "--address", f"127.0.0.1:{self.port}", "--console-address",
+                f"127.0.0.1:{procs.free_port()}", "--quiet"]
         self.process = procs.Process(
-            "minio", [program, "server", self.data, "--address", f"127.0.0.1:{self.port}", "--console-address",
-                      f"127.0.0.1:{procs.free_port()}", "--quiet"], f"{root}/minio.log",
+            "minio", argv + ["--certs-dir", certificates] * self.tls, f"{root}/minio.log",
             env=procs.clean_env(MINIO_ROOT_USER=self.access, MINIO_ROOT_PASSWORD=self.secret, HOME=root,
                                 MINIO_UPDATE="off"))
 
@@ -45,8 +50,9 @@ class Minio:
 
         def live():
             with contextlib.suppress(urllib.error.URLError, ConnectionError):
-                url = f"http://127.0.0.1:{self.port}/minio/health/ready"
-                return urllib.request.urlopen(url, timeout=2).status == 200
+                url = f"http{'s' * self.tls}://127.0.0.1:{self.port}/minio/health/ready"
+                trusting = ssl._create_unverified_context() if self.tls else None
+                return urllib.request.urlopen(url, timeout=2, context=trusting).status == 200
             return False
         wait(live, 30, "minio answers")
         return self
@@ -58,10 +64,13 @@ class Minio:
 class MinioPlace(Place):
     """A place whose store is a bucket."""
 
+    def data(self):
+        """Where the objects lie; None: in a directory as any other."""
+
     def __enter__(self):
         super().__enter__()
         try:
-            self.minio = Minio(self.root).start()
+            self.minio = Minio(self.root, data=self.data()).start()
         except BaseException:
             super().__exit__()
             raise
@@ -175,3 +184,47 @@ def test_minio__node_and_cluster__come_from_it_with_the_agents_own_credentials(c
         leader = c.wait_healthy()
         assert leader.one("SELECT count(*) FROM kept", database=c.database) == 1000
         assert c.generation() > taken["timeline"]
+
+
+class FullPlace(MinioPlace):
+    """One whose disk is too small for a snapshot."""
+
+    def data(self):
+        self.disk = contextlib.ExitStack()
+        return self.disk.enter_context(small_disk(f"{self.root}/disk", 16 << 20))
+
+    def __exit__(self, *_):
+        self.minio.stop()
+        self.disk.close()
+        super().__exit__()
+
+
+def test_minio__full_store__is_named_and_leaves_no_snapshot():
+    with FullPlace() as place:
+        source = place.server("source").copy().start()
+        done = place.ctl("create", "--conninfo", source.conninfo, expect=9)
+        assert "the store is full" in done.stderr, done.stderr
+        assert place.list() == []
+
+
+def test_minio__clock_an_hour_off__is_named_and_nothing_is_written():
+    library = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+    if not library:
+        raise harness.Skip("there is no faketime")
+    with MinioPlace() as place:
+        source = place.server("source").copy().start()
+        taken = place.create(source)
+        before = {path: os.stat(path).st_mtime_ns for path in stored(place)}
+        for offset in ("+1h", "-1h"):
+            for verb in (("create", "--conninfo", source.conninfo), ("list",), ("verify", taken["id"])):
+                done = run(place.tool, "snapshot", *verb, "--store-credentials", place.credentials, expect=8,
+                           OGEL_STORE=place.store, TMPDIR=place.root, LD_PRELOAD=library[0], FAKETIME=offset,
+                           FAKETIME_DONT_FAKE_MONOTONIC="1")
+                assert "clock" in done.stderr, done.stderr
+        assert {path: os.stat(path).st_mtime_ns for path in stored(place)} == before
+        assert [s["id"] for s in place.list()] == [taken["id"]]
+
+
+def stored(place):
+    """What MinIO has in the bucket, as files."""
+    return [f"{directory}/{name}" for directory, _, names in os.walk(f"{place.minio.data}/{BUCKET}") for name in names]

@@ -122,14 +122,19 @@ static void answer(int fd, const char *status, const char *more, const char *bod
     free(head);
 }
 
-static void answer_error(int fd, const char *status, const char *code)
+static void answer_error_text(int fd, const char *status, const char *code, const char *text)
 {
     char *body = xasprintf("<?xml version=\"1.0\"?><Error><Code>%s</Code>"
-                           "<Message>as asked for</Message></Error>",
-                           code);
+                           "<Message>%s</Message></Error>",
+                           code, text);
 
     answer(fd, status, "Content-Type: application/xml\r\n", body, strlen(body), false);
     free(body);
+}
+
+static void answer_error(int fd, const char *status, const char *code)
+{
+    answer_error_text(fd, status, code, "as asked for");
 }
 
 static struct fake_object *find(struct fake_s3 *fake, const char *key)
@@ -271,6 +276,11 @@ static bool fault_answered(int fd, enum fake_fault fault)
     case FAULT_500: answer(fd, "500 Oops", "", NULL, 0, false); return true;
     case FAULT_DENIED: answer_error(fd, "403 Forbidden", "SignatureDoesNotMatch"); return true;
     case FAULT_SKEWED: answer_error(fd, "403 Forbidden", "RequestTimeTooSkewed"); return true;
+    case FAULT_FULL:
+        answer_error_text(fd, "507 Insufficient Storage", "XMinioStorageFull",
+                          "Storage backend has reached its minimum free drive threshold. Please "
+                          "delete a few objects to proceed.");
+        return true;
     case FAULT_NO_BUCKET: answer_error(fd, "404 Not Found", "NoSuchBucket"); return true;
     case FAULT_STALL: poll(&pfd, 1, 30000); return true;
     case FAULT_CLOSE: return true;

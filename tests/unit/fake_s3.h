@@ -22,6 +22,7 @@ enum fake_fault {
     FAULT_SHORTENED, /* a put is taken, but for its last byte */
     FAULT_DENIED,    /* the signature does not match */
     FAULT_SKEWED,    /* clocks differ */
+    FAULT_FULL,      /* no space left, as MinIO says it */
     FAULT_NO_BUCKET,
 };
 

@@ -13,7 +13,10 @@
 #define FIXTURE_ID     "20260203T040506Z-1a2b3c4d"
 #define FIXTURE_SYSTEM UINT64_C(7123456789012345678)
 
-enum { FIXTURE_BIG_SLICES = TABLE_INLINE_SLICES + 6 };
+enum {
+    FIXTURE_BIG_SLICES = TABLE_INLINE_SLICES + 6,
+    FIXTURE_ODD_SIZE = 19 * SLICE_SIZE + 4196, /* more than one write, and no whole block */
+};
 
 struct fixture {
     struct store *store;
@@ -27,12 +30,15 @@ struct fixture {
     uint8_t map_digest[MAP_DIGEST_SIZE]; /* of the big file */
 };
 
-/* What a file has at a place: zeroes in each fifth slice, elsewhere something of its own. */
+/* What a file has at a place: zeroes in each fifth slice, except of base/3, elsewhere something of
+ * its own. */
 static inline char fixture_byte(const char *path, uint64_t at)
 {
     uint64_t slice = at / SLICE_SIZE;
 
-    return slice % 5 == 3 ? '\0' : (char)('a' + (at + slice * 7 + strlen(path)) % 23);
+    return slice % 5 == 3 && strcmp(path, "base/3") != 0
+               ? '\0'
+               : (char)('a' + (at + slice * 7 + strlen(path)) % 23);
 }
 
 static inline void fixture_fill(const char *path, uint64_t size, uint64_t slice, char *out)
@@ -148,6 +154,7 @@ static inline void fixture_make(struct fixture *f)
     fixture_file(f, "empty", 0);
     fixture_file(f, "base/1", 3 * SLICE_SIZE + 100);
     fixture_file(f, "base/2", (uint64_t)FIXTURE_BIG_SLICES * SLICE_SIZE);
+    fixture_file(f, "base/3", FIXTURE_ODD_SIZE);
     fixture_file(f, "global/pg_control", 8192);
     pack_key(FIXTURE_ID, 0, key);
     body = (struct store_body){.data = f->pack, .size = f->pack_len};

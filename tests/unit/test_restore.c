@@ -74,6 +74,7 @@ static void test_restore__whole_snapshot__gives_every_file(void **state)
     assert_file("empty", 0);
     assert_file("base/1", 3 * SLICE_SIZE + 100);
     assert_file("base/2", (uint64_t)FIXTURE_BIG_SLICES * SLICE_SIZE);
+    assert_file("base/3", FIXTURE_ODD_SIZE);
     assert_file("global/pg_control", 8192);
     assert_file("pg_tblspc/16385/PG_15_202209061/5", 9000);
     assert_true(readlink(tmp_path("target/pg_tblspc/16385"), link, sizeof(link) - 1) > 0);

@@ -203,6 +203,7 @@ static void test_s3__lasting_refusals__are_told_at_once(void **state)
     } refusals[] = {
         {FAULT_DENIED, ERR_AUTH, "secret key"},
         {FAULT_SKEWED, ERR_AUTH, "clock"},
+        {FAULT_FULL, ERR_NO_SPACE, "the store is full"},
         {FAULT_NO_BUCKET, ERR_NOT_FOUND, "bucket"},
     };
     const struct store_body body = {.data = "x", .size = 1};

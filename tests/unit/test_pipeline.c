@@ -1,0 +1,176 @@
+/* Slices through the pipeline: all of them, once, in order, whoever is fast or slow; and nobody is
+ * left asleep. A thread that nobody wakes makes a test hang, which alarm() ends. */
+#include "tests/unit/tmpdir.h"
+
+#include <pthread.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/rand.h"
+#include "snapshots/pipeline.h"
+
+enum { LEVEL = 1, DEADLINE_S = 50, LEN = 4096, LONG = 300 };
+
+static const int thread_counts[] = {1, 2, 3, 5};
+
+struct taker {
+    struct pipeline *pipeline;
+    uint64_t taken;
+    uint64_t fail_at; /* as the taker's own failure; 0: never */
+    bool slow;
+};
+
+/* What slice number INDEX holds. Every third is of zeroes. */
+static void fill(uint64_t index, char *plain)
+{
+    memset(plain, 0, LEN);
+    if (index % 3 != 0)
+        snprintf(plain, LEN, "slice %ju", (uintmax_t)index);
+}
+
+static void pause_at_random(void)
+{
+    const struct timespec pause = {.tv_nsec = (long)rand_below(200000)};
+
+    if (rand_below(4) == 0)
+        nanosleep(&pause, NULL);
+}
+
+static void *take_all(void *arg)
+{
+    const struct err failure = {.code = ERR_NO_SPACE, .text = "the store is full"};
+    struct taker *taker = arg;
+    struct piece *piece;
+    char want[LEN];
+    uint8_t hash[SLICE_HASH_SIZE];
+
+    while ((piece = pipeline_next(taker->pipeline)) != NULL) {
+        OGEL_CHECK(piece->index == taker->taken);
+        fill(piece->index, want);
+        slice_hash(want, LEN, hash);
+        OGEL_CHECK(piece->zero == (piece->index % 3 == 0));
+        OGEL_CHECK(piece->zero || memcmp(piece->hash, hash, SLICE_HASH_SIZE) == 0);
+        if (taker->slow)
+            pause_at_random();
+        pipeline_release(taker->pipeline, piece);
+        if (++taker->taken == taker->fail_at)
+            pipeline_fail(taker->pipeline, &failure);
+    }
+    return NULL;
+}
+
+/* Fills COUNT slices; returns how many were wanted. */
+static uint64_t fill_all(struct pipeline *pipeline, uint64_t count, bool slow)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        struct piece *piece = pipeline_take(pipeline);
+
+        if (piece == NULL)
+            return i;
+        piece->index = i;
+        piece->len = LEN;
+        fill(i, piece->plain);
+        if (slow)
+            pause_at_random();
+        pipeline_give(pipeline, piece);
+    }
+    pipeline_finish(pipeline);
+    return count;
+}
+
+static uint64_t go(int threads, uint64_t count, bool slow_filler, struct taker *taker)
+{
+    pthread_t thread;
+    uint64_t filled;
+
+    assert_int_equal(pipeline_new(threads, LEVEL, &taker->pipeline, NULL), 0);
+    assert_int_equal(pthread_create(&thread, NULL, take_all, taker), 0);
+    filled = fill_all(taker->pipeline, count, slow_filler);
+    pthread_join(thread, NULL);
+    return filled;
+}
+
+static void test_pipeline__any_number_of_slices__come_once_and_in_order(void **state)
+{
+    (void)state;
+    for (size_t t = 0; t < OGEL_ARRAY_LEN(thread_counts); t++) {
+        for (uint64_t count = 0; count < 100; count += 1 + count / 20) {
+            struct taker taker = {0};
+
+            assert_int_equal(go(thread_counts[t], count, false, &taker), count);
+            assert_int_equal(taker.taken, count);
+            assert_false(pipeline_failed(taker.pipeline, NULL));
+            pipeline_free(taker.pipeline, NULL);
+        }
+    }
+}
+
+static void test_pipeline__whoever_is_slow__nobody_is_left_asleep(void **state)
+{
+    (void)state;
+    for (size_t t = 0; t < OGEL_ARRAY_LEN(thread_counts); t++) {
+        for (int slow = 0; slow < 4; slow++) {
+            struct taker taker = {.slow = (slow & 1) != 0};
+
+            assert_int_equal(go(thread_counts[t], LONG, (slow & 2) != 0, &taker), LONG);
+            assert_int_equal(taker.taken, LONG);
+            pipeline_free(taker.pipeline, NULL);
+        }
+    }
+}
+
+static void test_pipeline__that_fails__wakes_all_and_keeps_the_first_error(void **state)
+{
+    const struct err later = {.code = ERR_IO, .text = "later"};
+    struct err err = {0};
+
+    (void)state;
+    for (size_t t = 0; t < OGEL_ARRAY_LEN(thread_counts); t++) {
+        struct taker taker = {.fail_at = 50};
+
+        assert_true(go(thread_counts[t], LONG, false, &taker) < LONG);
+        assert_int_equal(taker.taken, 50);
+        pipeline_fail(taker.pipeline, &later);
+        assert_true(pipeline_failed(taker.pipeline, &err));
+        assert_int_equal(err.code, ERR_NO_SPACE);
+        pipeline_free(taker.pipeline, NULL);
+    }
+}
+
+static void count_drop(void *file)
+{
+    ++*(int *)file;
+}
+
+static void test_pipeline__ended_early__gives_back_each_file_that_nobody_took(void **state)
+{
+    struct pipeline *pipeline;
+    int dropped = 0;
+
+    (void)state;
+    assert_int_equal(pipeline_new(2, LEVEL, &pipeline, NULL), 0);
+    for (int i = 0; i < 6; i++) {
+        struct piece *piece = pipeline_take(pipeline);
+
+        piece->ends_file = i % 2 == 1;
+        piece->file = &dropped;
+        piece->len = LEN;
+        fill((uint64_t)i, piece->plain);
+        pipeline_give(pipeline, piece);
+    }
+    pipeline_free(pipeline, count_drop);
+    assert_int_equal(dropped, 3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_pipeline__any_number_of_slices__come_once_and_in_order),
+        cmocka_unit_test(test_pipeline__whoever_is_slow__nobody_is_left_asleep),
+        cmocka_unit_test(test_pipeline__that_fails__wakes_all_and_keeps_the_first_error),
+        cmocka_unit_test(test_pipeline__ended_early__gives_back_each_file_that_nobody_took),
+    };
+
+    alarm(DEADLINE_S);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
