@@ -14,6 +14,7 @@ import time
 import harness
 import procs
 from harness import deadline, wait
+from test_snapshots_minio import MinioPlace
 
 CLUSTER = {"agent": {"snapshots": {"progress_timeout": "20s"}}}
 
@@ -349,18 +350,51 @@ def test_task__store_that_fails__is_named(c):
         assert reply.status == 502 and b"credentials" in reply.body.lower(), reply
 
 
+@contextlib.contextmanager
+def credentials(node, path):
+    """The agent reads its configuration again, which names this file now."""
+    config = open(node.config).read()
+    before = node.process.log_text().count('"reloaded"')
+    try:
+        procs.write_file(node.config, config.replace("snapshots:", f"snapshots:\n  credentials_file: {path}"))
+        node.process.signal(signal.SIGHUP)
+        wait(lambda: node.process.log_text().count('"reloaded"') > before, 10, "the configuration is read again")
+        yield
+    finally:
+        procs.write_file(node.config, config)
+        node.process.signal(signal.SIGHUP)
+
+
+@deadline(200)
+def test_task__store_away_for_a_while__goes_on_when_it_is_back(c):
+    follower = c.followers()[0]
+    with MinioPlace() as place, credentials(follower, place.credentials):
+        id = begin(follower, place.store, max_rate="4MB")
+        wait(lambda: task(follower)["stored_bytes"] > 0, 30, "something is in the store")
+        place.minio.stop()
+        stopped = time.monotonic()
+
+        def away_long_enough():
+            assert task(follower)["state"] == "running", task(follower)
+            return time.monotonic() - stopped > 10
+        wait(away_long_enough, 20, "the task outlasts it")
+        place.minio.start()
+        done = ended(follower, id, 60)
+        assert done["state"] == "done", done
+        checked = ended(follower, begin(follower, place.store, "verify", snapshot=done["snapshot"]["id"]))
+        assert checked["state"] == "done", checked
+        listed = follower.api.get(f"/v1/snapshots?store={place.store.replace('+', '%2B')}", timeout=20)
+        assert listed.status == 200 and [s["id"] for s in listed.json] == [done["snapshot"]["id"]], listed
+
+
 @deadline(150)
 def test_task__credentials__are_seen_nowhere(c):
     """In no command line, environment, event, answer or log of anybody; and a reload takes another file."""
     follower = c.followers()[0]
     access, secret = "AK" + secrets.token_hex(8), secrets.token_hex(20)
     path = procs.write_file(f"{follower.secrets}/store", f"{access}:{secret}\n")
-    config = open(follower.config).read()
     where = f"s3+http://127.0.0.1:{procs.free_port()}/bucket"
-    try:
-        procs.write_file(follower.config, config.replace("snapshots:", f"snapshots:\n  credentials_file: {path}"))
-        follower.process.signal(signal.SIGHUP)
-        wait(lambda: '"reloaded"' in follower.process.log_text(), 10, "the configuration is read again")
+    with credentials(follower, path):
         id = begin(follower, where)
         argvs, environments = [], []
 
@@ -381,9 +415,6 @@ def test_task__credentials__are_seen_nowhere(c):
         os.chmod(path, 0o644)
         failed = ended(follower, begin(follower, where))
         assert failed["error"]["code"] == "auth" and "chmod 600" in failed["error"]["text"], failed
-    finally:
-        procs.write_file(follower.config, config)
-        follower.process.signal(signal.SIGHUP)
 
 
 def test_task__malformed_request__is_answered_with_the_field(c):

@@ -180,6 +180,43 @@ static void test_task_child__its_pid__stands_in_the_lock_that_it_holds(void **st
     assert_string_equal(how, "killed by signal 15");
 }
 
+static void wait_gone(pid_t pid)
+{
+    struct proc_stat stat;
+
+    for (int64_t end = clock_mono_ms() + DEADLINE_MS;
+         proc_stat_read(pid, &stat) && stat.state != 'Z'; usleep(1000))
+        assert_true(clock_mono_ms() < end);
+}
+
+/* Also one that says nothing, so that no broken pipe tells it. */
+static void test_task_child__agent_killed__is_killed_with_it(void **state)
+{
+    struct proc_stat stat;
+    int pipes[2];
+    pid_t agent, pid;
+
+    (void)state;
+    use("exec sleep 100");
+    assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+    agent = fork();
+    if (agent == 0) {
+        struct task_child child;
+
+        start(REQUEST(TASK_GC, NO_KEEP), &child);
+        (void)!write(pipes[1], &child.pid, sizeof child.pid);
+        pause();
+        _exit(0);
+    }
+    assert_int_equal(read(pipes[0], &pid, sizeof pid), sizeof pid);
+    assert_true(proc_stat_read(pid, &stat) && stat.ppid == agent);
+    assert_int_equal(kill(agent, SIGKILL), 0);
+    assert_int_equal(waitpid(agent, NULL, 0), agent);
+    wait_gone(pid);
+    close(pipes[0]);
+    close(pipes[1]);
+}
+
 static int heard[2];
 
 static void hear(int signo)
@@ -215,7 +252,6 @@ static void test_task_child__signal_before_it_has_begun__is_not_the_agents(void 
 static void test_task_child__its_whole_group__is_ended(void **state)
 {
     struct task_child child;
-    struct proc_stat stat;
     char how[64], line[32];
     pid_t grandchild;
     ssize_t n;
@@ -234,9 +270,7 @@ static void test_task_child__its_whole_group__is_ended(void **state)
     task_child_signal(&child, true);
     assert_int_equal(reap(&child, how), -1);
     assert_string_equal(how, "killed by signal 9");
-    for (int64_t end = clock_mono_ms() + DEADLINE_MS;
-         proc_stat_read(grandchild, &stat) && stat.state != 'Z'; usleep(1000))
-        assert_true(clock_mono_ms() < end);
+    wait_gone(grandchild);
 }
 
 static void test_task_child__program_that_is_not_there__is_told(void **state)
@@ -277,6 +311,7 @@ int main(void)
         WITH_DIRECTORY(test_task_child__its_pid__stands_in_the_lock_that_it_holds),
         WITH_DIRECTORY(test_task_child__each_kind__has_its_command_line),
         WITH_DIRECTORY(test_task_child__environment__is_its_own),
+        WITH_DIRECTORY(test_task_child__agent_killed__is_killed_with_it),
         WITH_DIRECTORY(test_task_child__signal_before_it_has_begun__is_not_the_agents),
         WITH_DIRECTORY(test_task_child__its_whole_group__is_ended),
         WITH_DIRECTORY(test_task_child__program_that_is_not_there__is_told),
