@@ -122,9 +122,9 @@ def test_from_snapshot__taken_under_load__is_a_cluster_of_its_own_above_its_time
             new_leader = c.wait_healthy()
             writer.wait_acks(20)                # the old one goes on, untouched
             writer.check()
-        assert taken["timeline"] == old.generation() == 3
-        assert c.generation() == 4
-        assert {n["timeline"] for n in c.status()["nodes"]} == {4}
+        born = taken["timeline"] + 1
+        assert taken["timeline"] > 2 and c.generation() == born, (taken["timeline"], c.generation())
+        assert {n["timeline"] for n in c.status()["nodes"]} == {born}
         rows = set(new_leader.sql(f"SELECT writer, sequence FROM {writer.table}", database=c.database))
         assert before <= rows, f"{len(before - rows)} rows acknowledged before the snapshot are missing"
         for n in c.nodes:
@@ -134,7 +134,7 @@ def test_from_snapshot__taken_under_load__is_a_cluster_of_its_own_above_its_time
             assert n.one("SHOW archive_command") in ("", "(disabled)"), n.id
             assert "of_the_old" not in os.listdir(f"{n.data}/pg_replslot")
         assert new_leader.one("SHOW work_mem") == "7MB"
-        assert new_leader.streaming() == {f"ogel_{n.id}_i1_g4" for n in c.followers()}
+        assert new_leader.streaming() == {f"ogel_{n.id}_i1_g{born}" for n in c.followers()}
         like_ours = [r[0] for r in new_leader.sql("SELECT rolname FROM pg_roles WHERE rolname ~ '^ogel_(x9|mine)_'")]
         assert like_ours == ["ogel_mine_i1"], like_ours
         for password in ("superuser", "owner"):
@@ -159,7 +159,7 @@ def test_from_snapshot__taken_under_load__is_a_cluster_of_its_own_above_its_time
         c.wait_healthy()
 
         new_leader.kill_postmaster()
-        wait(lambda: c.generation() > 4, 30, "a failover")
+        wait(lambda: c.generation() > born, 30, "a failover")
         c.wait_healthy()
         with clients.Writer(c, table="after") as after:
             after.wait_acks(50)
@@ -202,7 +202,7 @@ def test_from_snapshot__killed_half_way__is_begun_again_and_counts_nothing_befor
     c.node("n2").process.start()
     leader = c.wait_healthy(60)
     assert leader.id == "n2"
-    assert c.generation() == 4, c.generation()
+    assert c.generation() == taken["timeline"] + 2, c.generation()
     assert leader.one("SELECT count(*) FROM kept", database=c.database) == 20000
     assert not [n.id for n in c.nodes if os.path.exists(f"{n.data}/ogel_restore_unfinished")]
 
@@ -233,7 +233,7 @@ def test_from_snapshot__bad_or_damaged__is_told_and_another_one_works(c):
     init(good["id"], f"{old.root}/second", check=True)
     leader = c.wait_healthy()
     assert leader.one("SELECT count(*) FROM kept", database=c.database) == 20000
-    assert c.generation() == 4, "the second birth's generation"
+    assert c.generation() == max(bad["timeline"] + 1, good["timeline"]) + 1, "the second birth's generation"
     done = init(good["id"], f"{old.root}/second")
     assert done.returncode != 0, "a cluster that is born was born again"
 
