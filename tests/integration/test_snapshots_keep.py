@@ -193,6 +193,10 @@ def test_drill__good_snapshot__is_started_checked_counted_and_marked():
         source.sql(f"CREATE TABLESPACE apart LOCATION '{space}'", "CREATE TABLE elsewhere (i int) TABLESPACE apart",
                    "INSERT INTO elsewhere SELECT generate_series(1, 1000)", "CREATE DATABASE other",
                    "ALTER SYSTEM SET archive_command = 'touch /nowhere'", "ALTER SYSTEM SET listen_addresses = '*'")
+        with open(f"{source.data}/postgresql.conf", "a") as f:
+            f.write("max_prepared_transactions = 50\n")     # a server that allows fewer would not start
+        source.stop()
+        source.start().sql("BEGIN", "INSERT INTO elsewhere VALUES (0)", "PREPARE TRANSACTION 'left'")
         old, taken = place.create(source), place.create(source)
         rows = source.value("SELECT count(*) FROM kept")
         done = json.loads(drill(place).stdout)
