@@ -249,91 +249,75 @@ static int restore_there(struct drill *drill, struct store *store, struct err *e
 
 /* --- the server ----------------------------------------------------------------------------- */
 
-/* Settings on the command line have the last word, whatever the snapshot brought; the files are of
- * the drill's own, because a cluster's own may lie outside its data directory. */
+/* On the command line they have the last word, whatever the snapshot brought. Transactions that are
+ * prepared need as much room as they had. */
+static const char *const settings[] = {
+    "listen_addresses=",
+    "port=" PORT,
+    "unix_socket_permissions=0700",
+    "unix_socket_group=",
+    "external_pid_file=",
+    "ssl=off",
+    "archive_mode=off",
+    "archive_command=",
+    "restore_command=",
+    "primary_conninfo=",
+    "synchronous_standby_names=",
+    "logging_collector=off",
+    "log_destination=stderr",
+    "log_min_messages=warning",
+    "fsync=off",
+    "full_page_writes=off",
+    "autovacuum=off",
+    "restart_after_crash=off",
+    "max_prepared_transactions=1000",
+    "max_connections=20",
+    "jit=off",
+    "default_transaction_read_only=off",
+};
+
+static int write_configuration(const struct drill *drill, struct err *err)
+{
+    static const char hba_line[] = "local all all trust\n";
+    char *empty = within(drill, "empty.conf"), *hba = within(drill, "hba.conf");
+    int rc = file_write_atomic(empty, "", 0, 0600, err);
+
+    if (rc == 0)
+        rc = file_write_atomic(hba, hba_line, sizeof(hba_line) - 1, 0600, err);
+    free(empty);
+    free(hba);
+    return rc;
+}
+
+/* With files of the drill's own: a cluster's own may lie outside its data directory. */
 static int start_server(struct drill *drill, struct err *err)
 {
     char *program = xasprintf("%s/postgres", drill->options->bindir), *data = within(drill, "data");
-    char *config = xasprintf("config_file=%s/empty.conf", drill->dir);
-    char *hba = xasprintf("hba_file=%s/hba.conf", drill->dir);
-    char *ident = xasprintf("ident_file=%s/empty.conf", drill->dir);
-    char *socket = xasprintf("unix_socket_directories=%s/s", drill->dir);
+    char *own[] = {xasprintf("config_file=%s/empty.conf", drill->dir),
+                   xasprintf("hba_file=%s/hba.conf", drill->dir),
+                   xasprintf("ident_file=%s/empty.conf", drill->dir),
+                   xasprintf("unix_socket_directories=%s/s", drill->dir)};
+    const char *argv[2 * (OGEL_ARRAY_LEN(own) + OGEL_ARRAY_LEN(settings)) + 4] = {program, "-D",
+                                                                                  data};
     char *log = within(drill, "log");
-    const char *const argv[] = {program,
-                                "-D",
-                                data,
-                                "-c",
-                                config,
-                                "-c",
-                                hba,
-                                "-c",
-                                ident,
-                                "-c",
-                                socket,
-                                "-c",
-                                "listen_addresses=",
-                                "-c",
-                                "port=" PORT,
-                                "-c",
-                                "unix_socket_permissions=0700",
-                                "-c",
-                                "unix_socket_group=",
-                                "-c",
-                                "external_pid_file=",
-                                "-c",
-                                "ssl=off",
-                                "-c",
-                                "archive_mode=off",
-                                "-c",
-                                "archive_command=",
-                                "-c",
-                                "restore_command=",
-                                "-c",
-                                "primary_conninfo=",
-                                "-c",
-                                "synchronous_standby_names=",
-                                "-c",
-                                "logging_collector=off",
-                                "-c",
-                                "log_destination=stderr",
-                                "-c",
-                                "log_min_messages=warning",
-                                "-c",
-                                "fsync=off",
-                                "-c",
-                                "full_page_writes=off",
-                                "-c",
-                                "autovacuum=off",
-                                "-c",
-                                "restart_after_crash=off",
-                                "-c",
-                                "max_connections=20",
-                                "-c",
-                                "jit=off",
-                                "-c",
-                                "default_transaction_read_only=off",
-                                "-c",
-                                "recovery_target_action=promote",
-                                NULL};
-    char *path;
-    int rc;
+    size_t argc = 3;
+    int rc = write_configuration(drill, err);
 
-    path = within(drill, "empty.conf");
-    rc = file_write_atomic(path, "", 0, 0600, err);
-    free(path);
-    path = within(drill, "hba.conf");
-    if (rc == 0)
-        rc = file_write_atomic(path, "local all all trust\n", 20, 0600, err);
-    free(path);
+    for (size_t i = 0; i < OGEL_ARRAY_LEN(own); i++) {
+        argv[argc++] = "-c";
+        argv[argc++] = own[i];
+    }
+    for (size_t i = 0; i < OGEL_ARRAY_LEN(settings); i++) {
+        argv[argc++] = "-c";
+        argv[argc++] = settings[i];
+    }
     if (rc == 0)
         rc = start(argv, log, &drill->postmaster, err);
     if (rc < 0)
         drill->postmaster = 0;
+    for (size_t i = 0; i < OGEL_ARRAY_LEN(own); i++)
+        free(own[i]);
     free(log);
-    free(socket);
-    free(ident);
-    free(hba);
-    free(config);
     free(data);
     free(program);
     return rc;

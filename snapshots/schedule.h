@@ -1,7 +1,7 @@
 /*
  * When snapshots are due: "every 15min", or five fields as in cron. Pure: the time comes in as a
  * value, and a schedule is a plain struct without memory of its own. All times are UTC.
- * docs/operations/backup.md, "On a schedule".
+ * docs/operations/backup.md, "The text of a schedule".
  */
 #ifndef OGEL_SNAPSHOTS_SCHEDULE_H
 #define OGEL_SNAPSHOTS_SCHEDULE_H

@@ -128,7 +128,8 @@ class Storm:
         code, out, err, hit = self.run("list")
         if code != 0:
             if hit != "away":
-                self.fail(f"list: exit {code}: {err} {out[-500:]}")
+                damage = [(s["id"], s["damage"]) for s in json.loads(out or "[]") if "damage" in s]
+                self.fail(f"list: exit {code}: {err} {damage}; once more: {self.run('list')[0]}")
             return []
         return json.loads(out)
 

@@ -1,6 +1,7 @@
 """What is kept of snapshots of real servers: retention, pins, collection, drills; and that none of it loses a snapshot,
 whoever is killed when."""
 
+import contextlib
 import glob
 import json
 import os
@@ -10,6 +11,8 @@ import signal
 import subprocess
 import threading
 import time
+
+import psycopg2
 
 import harness
 import procs
@@ -39,6 +42,15 @@ def entry(place, snapshot):
 
 def change(server):
     server.sql("UPDATE kept SET n = n + 1 WHERE id % 200 = 0", "CHECKPOINT")
+
+
+def add_noise(server):
+    """28 MB that do not compress: more than a pack, so that one is stored while the rest still comes."""
+    with contextlib.closing(server.connect()) as conn, conn.cursor() as cursor:
+        cursor.execute("CREATE TABLE noise (n bytea); ALTER TABLE noise ALTER n SET STORAGE EXTERNAL")
+        for _ in range(28):
+            cursor.execute("INSERT INTO noise VALUES (%s)", (psycopg2.Binary(os.urandom(1 << 20)),))
+        cursor.execute("CHECKPOINT")
 
 
 def check_life(place):
@@ -131,7 +143,8 @@ def test_keep__job_killed_in_the_middle__leaves_nothing_in_the_end():
     with Place() as place:
         source = place.server("source").copy().start()
         first = place.create(source)
-        argv = [place.tool, "snapshot", "create", "--store", place.store, "--max-rate", "2MB", "--renew", "200ms",
+        add_noise(source)
+        argv = [place.tool, "snapshot", "create", "--store", place.store, "--max-rate", "4MB", "--renew", "1s",
                 "--parent", "none", "--conninfo", source.conninfo]
         popen = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
                                  env=procs.clean_env(TMPDIR=place.root), **procs.as_postgres())
@@ -142,12 +155,12 @@ def test_keep__job_killed_in_the_middle__leaves_nothing_in_the_end():
             while time.monotonic() < began + 3:
                 done = gc(place)
                 assert done["deleted_objects"] == done["dead_jobs"] == 0, done
-            assert popen.poll() is None, "the snapshot was too quick for this test"
+            assert popen.poll() is None, f"the snapshot ended too early for this test: {popen.poll()}"
         finally:
             popen.kill()
             popen.wait()
         assert len(place.objects("/jobs/")) == 1
-        wait(lambda: gc(place)["dead_jobs"] == 1, 30, "the dead job is found out")
+        wait(lambda: gc(place)["dead_jobs"] == 1, 60, "the dead job is found out")
         collect_all(place)
         assert not place.objects("/jobs/") and not place.objects("/pins/")
         assert {os.path.basename(os.path.dirname(o)) for o in place.objects("/data/")} == {first["id"]}
@@ -158,14 +171,15 @@ def test_keep__job_killed_in_the_middle__leaves_nothing_in_the_end():
 def test_keep__job_frozen_until_it_was_taken_for_dead__publishes_nothing_broken():
     with Place() as place:
         source = place.server("source").copy().start()
-        argv = [place.tool, "snapshot", "create", "--store", place.store, "--max-rate", "8MB", "--renew", "100ms",
+        add_noise(source)
+        argv = [place.tool, "snapshot", "create", "--store", place.store, "--max-rate", "4MB", "--renew", "500ms",
                 "--conninfo", source.conninfo]
         popen = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd="/",
                                  env=procs.clean_env(TMPDIR=place.root), **procs.as_postgres())
         try:
             wait(lambda: place.objects("/pack-"), 30, "a pack is there")
             popen.send_signal(signal.SIGSTOP)
-            wait(lambda: gc(place)["dead_jobs"] == 1, 30, "the frozen job is taken for dead")
+            wait(lambda: gc(place)["dead_jobs"] == 1, 60, "the frozen job is taken for dead")
             collect_all(place)
             assert not place.objects("/pack-")
             popen.send_signal(signal.SIGCONT)
@@ -193,6 +207,10 @@ def test_drill__good_snapshot__is_started_checked_counted_and_marked():
         source.sql(f"CREATE TABLESPACE apart LOCATION '{space}'", "CREATE TABLE elsewhere (i int) TABLESPACE apart",
                    "INSERT INTO elsewhere SELECT generate_series(1, 1000)", "CREATE DATABASE other",
                    "ALTER SYSTEM SET archive_command = 'touch /nowhere'", "ALTER SYSTEM SET listen_addresses = '*'")
+        with open(f"{source.data}/postgresql.conf", "a") as f:
+            f.write("max_prepared_transactions = 50\n")     # a server that allows fewer would not start
+        source.stop()
+        source.start().sql("BEGIN", "INSERT INTO elsewhere VALUES (0)", "PREPARE TRANSACTION 'left'")
         old, taken = place.create(source), place.create(source)
         rows = source.value("SELECT count(*) FROM kept")
         done = json.loads(drill(place).stdout)

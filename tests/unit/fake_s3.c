@@ -271,7 +271,10 @@ static bool fault_answered(int fd, enum fake_fault fault)
 {
     struct pollfd pfd = {.fd = fd, .events = POLLIN | POLLRDHUP};
 
+    static const char cut[] = "HTTP/1.1 200 OK\r\nAccept-Ranges: bytes\r\n";
+
     switch (fault) {
+    case FAULT_CUT_HEADERS: send_all(fd, cut, sizeof(cut) - 1); return true;
     case FAULT_SLOW_DOWN: answer_error(fd, "503 Slow Down", "SlowDown"); return true;
     case FAULT_500: answer(fd, "500 Oops", "", NULL, 0, false); return true;
     case FAULT_DENIED: answer_error(fd, "403 Forbidden", "SignatureDoesNotMatch"); return true;

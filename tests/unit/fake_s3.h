@@ -11,12 +11,13 @@
 
 enum fake_fault {
     FAULT_NONE,
-    FAULT_SLOW_DOWN,  /* 503 with its XML */
-    FAULT_500,        /* without a body */
-    FAULT_CLOSE,      /* the connection ends without an answer */
-    FAULT_CUT_BODY,   /* of an answer, in its middle */
-    FAULT_STALL,      /* no answer until the client gives up */
-    FAULT_OTHER_ETAG, /* no MD5: a server that encrypts */
+    FAULT_SLOW_DOWN,   /* 503 with its XML */
+    FAULT_500,         /* without a body */
+    FAULT_CLOSE,       /* the connection ends without an answer */
+    FAULT_CUT_BODY,    /* of an answer, in its middle */
+    FAULT_CUT_HEADERS, /* after the first of them */
+    FAULT_STALL,       /* no answer until the client gives up */
+    FAULT_OTHER_ETAG,  /* no MD5: a server that encrypts */
     FAULT_NO_ETAG,
     FAULT_SPOILED,   /* a put is taken, and one byte of it lost its value */
     FAULT_SHORTENED, /* a put is taken, but for its last byte */

@@ -110,6 +110,24 @@ static void test_s3__body_cut_off__is_fetched_again(void **state)
     assert_int_equal(fake_s3_requests(&fake), 3);
 }
 
+/* libs3 takes it for an object without content. */
+static void test_s3__headers_cut_off__make_no_empty_object(void **state)
+{
+    char buf[10];
+    uint64_t size;
+
+    (void)state;
+    put_text(store, "a", "0123456789");
+    fake_s3_fault(&fake, FAULT_CUT_HEADERS, 2);
+    must(store_head(store, "a", &size, CONTRACT_MS, &err_));
+    assert_int_equal(size, 10);
+    fake_s3_fault(&fake, FAULT_CUT_HEADERS, 2);
+    must(store_get(store, "a", 0, 10, buf, CONTRACT_MS, &err_));
+    assert_memory_equal(buf, "0123456789", 10);
+    fake_s3_fault(&fake, FAULT_CUT_HEADERS, 1);
+    assert_object(store, "a", "0123456789");
+}
+
 static void test_s3__listing_cut_off__names_each_object_once(void **state)
 {
     struct contract_list list = {0};
@@ -260,6 +278,7 @@ int main(void)
         WITH_SERVER(test_s3__put_new__is_refused_rather_than_guessed),
         WITH_SERVER(test_s3__passing_faults__are_tried_again),
         WITH_SERVER(test_s3__body_cut_off__is_fetched_again),
+        WITH_SERVER(test_s3__headers_cut_off__make_no_empty_object),
         WITH_SERVER(test_s3__listing_cut_off__names_each_object_once),
         WITH_SERVER(test_s3__server_that_does_not_answer__ends_by_the_deadline),
         WITH_SERVER(test_s3__server_that_stays_away__ends_by_the_deadline_and_says_why),
