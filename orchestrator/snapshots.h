@@ -195,6 +195,8 @@ struct snapshot_index_call *snapshot_index_get(struct snapshots *s, bool refresh
                                                snapshot_index_fn *fn, void *arg);
 void snapshot_index_forget(struct snapshot_index_call *call);
 void snapshot_index_refresh(struct snapshots *s);
+/* What a task that is done tells of its snapshot, until the store has been read again. */
+void snapshot_index_note(struct snapshots *s, enum snapshot_kind kind, const json_t *task);
 void snapshot_index_tick(struct snapshots *s, int64_t now_ms);
 void snapshot_index_drop(struct snapshots *s); /* of another store */
 void snapshot_index_stop(struct snapshots *s);
