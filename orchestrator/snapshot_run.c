@@ -225,7 +225,6 @@ static void succeeded(struct snapshots *s)
     json_t *task = json_incref(run->task);
 
     note_success(outcome, task, run->wish.snapshot);
-    s->refused_since_ms = 0;
     tell_success(s, outcome);
     if (kind == SNAPSHOT_CREATE && run->wish.scheduled)
         s->gc_ms = clock_mono_ms() + (run->own ? 0 : OTHERS_FIRST_MS);
@@ -342,8 +341,8 @@ static void refused(struct snapshots *s, int status, const json_t *json, const c
         if (run->wish.slot_ms && outcome->served_ms == run->wish.slot_ms)
             outcome->served_ms = run->wish.slot_ms - 1;
         s->hold_until_ms = wall_ms + AGAIN_PAUSE_MS;
-        if (!s->refused_since_ms)
-            s->refused_since_ms = wall_ms;
+        if (!outcome->refused_since_ms)
+            outcome->refused_since_ms = wall_ms;
     }
     clear(s);
     answer(s, status, json_is_object(task) ? task : NULL, detail);
@@ -358,7 +357,6 @@ static void begun(struct snapshots *s, const json_t *task)
     run->state = RUN_GOING;
     run->certain = true;
     run->lost_since_ms = 0;
-    s->refused_since_ms = 0;
     s->watches[run->slot].run[0] = '\0';
     snapshots_event(s, "A1", run->slot, "a %s begins%s", snapshot_kind_names[run->wish.kind],
                     run->second ? ", the second try" : "");

@@ -113,6 +113,7 @@ struct snapshot_outcome {
     uint64_t skipped_total[SKIP_REASONS];
     enum skip_reason last_skip; /* told of; SKIP_REASONS: none since a run */
     int64_t served_ms;          /* slots up to here are served */
+    int64_t refused_since_ms;   /* the slot that is due is refused since; 0: it is not */
     int64_t waiting_ms;         /* a slot that waits for another task; 0: none */
     int64_t next_ms;            /* when the next run begins; 0: not known, or never */
 };
@@ -130,7 +131,6 @@ struct snapshots {
     struct snapshot_outcome outcomes[SNAPSHOT_KINDS];
     struct snapshot_call *calls; /* who waits for the run */
     int64_t hold_until_ms;       /* a run was refused: none of the schedule before this */
-    int64_t refused_since_ms;    /* runs of the schedule are refused since; 0: they are not */
     int64_t gc_ms;               /* collect after this; 0: not */
 };
 

@@ -627,6 +627,21 @@ static void test_schedule__missed_runs__are_one_that_collects_afterwards(void **
     assert_true(fx->s->outcomes[SNAPSHOT_CREATE].next_ms > clock_wall_ms());
 }
 
+static void test_schedule__collection_refused__holds_no_later_snapshot_against_it(void **state)
+{
+    (void)state;
+    schedule_missed();
+    begin_watching();
+    UNTIL(fx->agents[2].posts == 1 && fx->s->run.certain);
+    fx->agents[1].post_status = 403;
+    fake_succeeds(2);
+    UNTIL(fx->agents[1].posts == 1 && !snapshot_run_active(fx->s));
+    stay();
+    assert_int_equal(fx->s->outcomes[SNAPSHOT_CREATE].refused_since_ms, 0);
+    assert_int_equal(fx->s->outcomes[SNAPSHOT_GC].failed_total, 0);
+    assert_int_equal(posts(), 2);
+}
+
 static void test_schedule__served_by_another_orchestrator__is_left_alone(void **state)
 {
     (void)state;
@@ -773,6 +788,7 @@ int main(void)
         CASE(test_task__begun_and_done_between_two_looks__has_the_index_read_again),
         CASE(test_task__that_ended_before__is_shown_and_not_repeated),
         CASE(test_schedule__missed_runs__are_one_that_collects_afterwards),
+        CASE(test_schedule__collection_refused__holds_no_later_snapshot_against_it),
         CASE(test_schedule__served_by_another_orchestrator__is_left_alone),
         CASE(test_schedule__refused_for_another_orchestrators_run__is_no_failure),
         CASE(test_schedule__in_maintenance__is_skipped_and_said_once),
