@@ -152,7 +152,8 @@ static bool is_over(const json_t *task, int *failed_looks)
     return strcmp(state, "done") == 0;
 }
 
-static enum ctl_exit follow(struct ctl *ctl, const json_t *begun, struct err *err)
+/* Until it has ended, LIMIT_MS at most (0: however long it takes). */
+static enum ctl_exit follow(struct ctl *ctl, const json_t *begun, int64_t limit_ms, struct err *err)
 {
     const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000L};
     const char *id = view_text(begun, "id"), *kind = view_text(begun, "kind");
@@ -184,9 +185,9 @@ static enum ctl_exit follow(struct ctl *ctl, const json_t *begun, struct err *er
         json_decref(answer);
         if (now_ms - heard_ms > SILENT_MS)
             break;
-        if (ctl->timeout_given && now_ms - began_ms > ctl->timeout_ms) {
-            err_set(err, ERR_TIMEOUT, "not done after %.0f s; it goes on: see ogelctl status",
-                    (double)ctl->timeout_ms / 1000);
+        if (limit_ms > 0 && now_ms - began_ms > limit_ms) {
+            err_set(err, ERR_TIMEOUT, "not done after %.1f s; it goes on: see ogelctl status",
+                    (double)limit_ms / 1000);
             rc = CTL_UNDECIDED;
             break;
         }
@@ -222,9 +223,15 @@ static enum ctl_exit order(struct ctl *ctl, const struct args *args, const char 
                            const char *snapshot, struct err *err)
 {
     json_t *body = json_object(), *answer = NULL;
-    char *suffix, *path;
+    const char *wait = args_value(args, "wait");
+    int64_t limit_ms = ctl->timeout_given ? ctl->timeout_ms : 0;
+    char *suffix = NULL, *path;
     enum ctl_exit rc = CTL_USAGE;
 
+    if (wait != NULL && units_parse_duration(wait, &limit_ms, err) < 0) {
+        err_context(err, "option \"--wait\"");
+        goto out;
+    }
     if (args_value(args, "node") != NULL)
         json_object_set_new(body, "node", json_string(args_value(args, "node")));
     if (strcmp(kind, "create") == 0) {
@@ -240,7 +247,7 @@ static enum ctl_exit order(struct ctl *ctl, const struct args *args, const char 
     rc = client_post(ctl, path, body, &answer, err);
     free(path);
     if (rc == CTL_OK && !args_given(args, "no-wait")) {
-        rc = follow(ctl, json_object_get(answer, "task"), err);
+        rc = follow(ctl, json_object_get(answer, "task"), limit_ms, err);
     } else if (rc == CTL_OK && ctl->json) {
         print_json(json_object_get(answer, "task"));
     } else if (rc == CTL_OK) {

@@ -226,6 +226,8 @@ static void begin_on(struct http_request *request, void *arg, enum snapshot_kind
         return;
     }
     json_decref(body);
+    if (wish.node == NODE_NONE && kind != SNAPSHOT_GC)
+        wish.node = s->settings.node;
     begin(request, s, &wish, wait);
 }
 

@@ -134,10 +134,25 @@ static void note_outcome(struct snapshots *s, enum snapshot_kind kind, const jso
     snprintf(outcome->id, sizeof outcome->id, "%.*s", SNAPSHOT_ID_LEN, text_of(entry, "id"));
 }
 
+static const char *const marks[SNAPSHOT_KINDS] = {
+    [SNAPSHOT_VERIFY] = "verified_ms", [SNAPSHOT_DRILL] = "drilled_ms"};
+
+void snapshot_index_note(struct snapshots *s, enum snapshot_kind kind, const json_t *task)
+{
+    const json_t *snapshot = json_object_get(task, "snapshot");
+    const char *id = text_of(snapshot, "id");
+    json_t *entry = (json_t *)(uintptr_t)snapshot_index_entry(s, id);
+
+    if (!s->index.list || !*id)
+        return;
+    if (kind == SNAPSHOT_CREATE && !entry)
+        json_array_append_new(s->index.list, json_deep_copy(snapshot));
+    else if (marks[kind] && entry)
+        json_object_set_new(entry, marks[kind], json_integer(snapshots_ms_of(task, "ended_ms")));
+}
+
 static void note_entries(struct snapshots *s)
 {
-    static const char *const marks[SNAPSHOT_TIMED] = {
-        [SNAPSHOT_VERIFY] = "verified_ms", [SNAPSHOT_DRILL] = "drilled_ms"};
     const json_t *newest = snapshot_index_newest(s), *entry;
     size_t i;
 

@@ -114,10 +114,24 @@ static json_t *starting(const struct snapshots *s)
     return json;
 }
 
+/* Between the two tries: what is known of the first, but nobody shall take it for the end. */
+static json_t *waiting(const struct snapshots *s)
+{
+    json_t *json = s->run.task ? json_deep_copy(s->run.task) : starting(s);
+
+    json_object_set_new(json, "state", json_string("starting"));
+    json_object_set_new(json, "phase", json_string("waits for its second try"));
+    json_object_set_new(json, "second_try", json_true());
+    json_object_del(json, "ended_ms");
+    return json;
+}
+
 json_t *snapshot_run_json(const struct snapshots *s)
 {
     const struct snapshot_watch *newest = NULL;
 
+    if (s->run.state == RUN_AGAIN)
+        return waiting(s);
     if (snapshot_run_active(s))
         return s->run.task ? json_incref(s->run.task) : starting(s);
     for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
@@ -199,6 +213,7 @@ static void seen_done(struct snapshots *s, const json_t *task)
     if (snapshots_ms_of(task, "ended_ms") <= outcome->ended_ms)
         return;
     note_success(outcome, task, "");
+    snapshot_index_note(s, kind, task);
     snapshot_index_refresh(s);
 }
 
@@ -210,11 +225,11 @@ static void succeeded(struct snapshots *s)
     json_t *task = json_incref(run->task);
 
     note_success(outcome, task, run->wish.snapshot);
-    s->refused_since_ms = 0;
     tell_success(s, outcome);
     if (kind == SNAPSHOT_CREATE && run->wish.scheduled)
         s->gc_ms = clock_mono_ms() + (run->own ? 0 : OTHERS_FIRST_MS);
     clear(s);
+    snapshot_index_note(s, kind, task);
     snapshot_index_refresh(s);
     answer(s, 200, task, "");
     json_decref(task);
@@ -326,8 +341,8 @@ static void refused(struct snapshots *s, int status, const json_t *json, const c
         if (run->wish.slot_ms && outcome->served_ms == run->wish.slot_ms)
             outcome->served_ms = run->wish.slot_ms - 1;
         s->hold_until_ms = wall_ms + AGAIN_PAUSE_MS;
-        if (!s->refused_since_ms)
-            s->refused_since_ms = wall_ms;
+        if (!outcome->refused_since_ms)
+            outcome->refused_since_ms = wall_ms;
     }
     clear(s);
     answer(s, status, json_is_object(task) ? task : NULL, detail);
@@ -342,7 +357,6 @@ static void begun(struct snapshots *s, const json_t *task)
     run->state = RUN_GOING;
     run->certain = true;
     run->lost_since_ms = 0;
-    s->refused_since_ms = 0;
     s->watches[run->slot].run[0] = '\0';
     snapshots_event(s, "A1", run->slot, "a %s begins%s", snapshot_kind_names[run->wish.kind],
                     run->second ? ", the second try" : "");

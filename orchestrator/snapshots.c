@@ -397,6 +397,8 @@ static void look(struct snapshots *s, enum snapshot_kind kind, int64_t now_ms)
         view.served_ms = outcome->served_ms = now_ms; /* none yet: from now on */
     due = snapshot_due(&view);
     outcome->next_ms = due.begin_ms;
+    if (due.verdict == DUE_LATER)
+        outcome->refused_since_ms = 0;
     if (due.verdict == DUE_WAIT && outcome->waiting_ms && outcome->waiting_ms != due.slot_ms)
         skipped(s, kind, SKIP_RUNNING);
     outcome->waiting_ms = due.verdict == DUE_WAIT ? due.slot_ms : 0;
@@ -406,10 +408,9 @@ static void look(struct snapshots *s, enum snapshot_kind kind, int64_t now_ms)
         skipped(s, kind, due.reason);
         outcome->served_ms = due.slot_ms;
     } else if (due.verdict == DUE_RUN && now_ms >= s->hold_until_ms) {
-        if (s->refused_since_ms && now_ms - s->refused_since_ms > REFUSED_MS) {
+        if (outcome->refused_since_ms && now_ms - outcome->refused_since_ms > REFUSED_MS) {
             skipped(s, kind, SKIP_UNHEALTHY);
             outcome->served_ms = due.slot_ms;
-            s->refused_since_ms = 0;
         } else {
             begin_scheduled(s, kind, due.slot_ms);
         }

@@ -113,6 +113,7 @@ struct snapshot_outcome {
     uint64_t skipped_total[SKIP_REASONS];
     enum skip_reason last_skip; /* told of; SKIP_REASONS: none since a run */
     int64_t served_ms;          /* slots up to here are served */
+    int64_t refused_since_ms;   /* the slot that is due is refused since; 0: it is not */
     int64_t waiting_ms;         /* a slot that waits for another task; 0: none */
     int64_t next_ms;            /* when the next run begins; 0: not known, or never */
 };
@@ -130,7 +131,6 @@ struct snapshots {
     struct snapshot_outcome outcomes[SNAPSHOT_KINDS];
     struct snapshot_call *calls; /* who waits for the run */
     int64_t hold_until_ms;       /* a run was refused: none of the schedule before this */
-    int64_t refused_since_ms;    /* runs of the schedule are refused since; 0: they are not */
     int64_t gc_ms;               /* collect after this; 0: not */
 };
 
@@ -195,6 +195,8 @@ struct snapshot_index_call *snapshot_index_get(struct snapshots *s, bool refresh
                                                snapshot_index_fn *fn, void *arg);
 void snapshot_index_forget(struct snapshot_index_call *call);
 void snapshot_index_refresh(struct snapshots *s);
+/* What a task that is done tells of its snapshot, until the store has been read again. */
+void snapshot_index_note(struct snapshots *s, enum snapshot_kind kind, const json_t *task);
 void snapshot_index_tick(struct snapshots *s, int64_t now_ms);
 void snapshot_index_drop(struct snapshots *s); /* of another store */
 void snapshot_index_stop(struct snapshots *s);

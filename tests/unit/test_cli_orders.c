@@ -126,8 +126,15 @@ static void test_create__no_wait__comes_back_at_once(void **state)
     assert_non_null(strstr(f->ran.out, "begins on n3"));
     assert_int_equal(f->fake.task, 0);
     ran_free(&f->ran);
-    RUN(f, "create", "--no-wait", "--wait");
+    RUN(f, "create", "--no-wait", "--wait", "1s");
     assert_int_equal(f->ran.rc, CTL_USAGE);
+    ran_free(&f->ran);
+    RUN(f, "create", "--wait", "long");
+    assert_int_equal(f->ran.rc, CTL_USAGE);
+    ran_free(&f->ran);
+    RUN(f, "create", "--wait", "300ms");
+    assert_int_equal(f->ran.rc, CTL_UNDECIDED);
+    assert_non_null(strstr(f->ran.err.text, "it goes on"));
     ran_free(&f->ran);
 }
 

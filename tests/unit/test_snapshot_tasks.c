@@ -358,6 +358,7 @@ static void test_create__that_waits__is_answered_at_the_end_and_the_index_read_a
     assert_string_equal(text(fx->answer, "state"), "done");
     assert_string_equal(fx->s->outcomes[SNAPSHOT_CREATE].id, ID_NEW);
     assert_int_equal(fx->s->outcomes[SNAPSHOT_CREATE].logical_bytes, 1000);
+    assert_non_null(snapshot_index_entry(fx->s, ID_NEW)); /* before the store has been read */
     UNTIL(fx->agents[2].lists + fx->agents[1].lists > lists);
     stay();
     assert_int_equal(posts(), 1); /* nobody asked for a collection */
@@ -482,6 +483,7 @@ static void test_create__agent_restarted_in_the_middle__is_tried_on_another(void
 static void test_second_try__refused_while_the_permit_is_held__is_asked_for_again(void **state)
 {
     char id[TASK_ID_SIZE];
+    json_t *task;
 
     (void)state;
     begin_watching();
@@ -489,7 +491,11 @@ static void test_second_try__refused_while_the_permit_is_held__is_asked_for_agai
     assert_int_equal(create(true, NODE_NONE), 0);
     UNTIL(fx->s->run.certain);
     fake_fails(2, "unavailable");
-    UNTIL(fx->agents[1].posts == 1);
+    UNTIL(fx->agents[1].posts == 1 && fx->s->run.state == RUN_AGAIN);
+    task = snapshot_run_json(fx->s); /* nobody takes the first one's failure for the end */
+    assert_string_equal(text(task, "state"), "starting");
+    assert_true(json_is_true(json_object_get(task, "second_try")));
+    json_decref(task);
     snprintf(id, sizeof(id), "%s", text(fx->agents[1].posted, "id"));
     UNTIL(fx->agents[1].posts == 2);
     assert_string_equal(text(fx->agents[1].posted, "id"), id);
@@ -619,6 +625,21 @@ static void test_schedule__missed_runs__are_one_that_collects_afterwards(void **
     stay();
     assert_int_equal(posts(), 2);
     assert_true(fx->s->outcomes[SNAPSHOT_CREATE].next_ms > clock_wall_ms());
+}
+
+static void test_schedule__collection_refused__holds_no_later_snapshot_against_it(void **state)
+{
+    (void)state;
+    schedule_missed();
+    begin_watching();
+    UNTIL(fx->agents[2].posts == 1 && fx->s->run.certain);
+    fx->agents[1].post_status = 403;
+    fake_succeeds(2);
+    UNTIL(fx->agents[1].posts == 1 && !snapshot_run_active(fx->s));
+    stay();
+    assert_int_equal(fx->s->outcomes[SNAPSHOT_CREATE].refused_since_ms, 0);
+    assert_int_equal(fx->s->outcomes[SNAPSHOT_GC].failed_total, 0);
+    assert_int_equal(posts(), 2);
 }
 
 static void test_schedule__served_by_another_orchestrator__is_left_alone(void **state)
@@ -767,6 +788,7 @@ int main(void)
         CASE(test_task__begun_and_done_between_two_looks__has_the_index_read_again),
         CASE(test_task__that_ended_before__is_shown_and_not_repeated),
         CASE(test_schedule__missed_runs__are_one_that_collects_afterwards),
+        CASE(test_schedule__collection_refused__holds_no_later_snapshot_against_it),
         CASE(test_schedule__served_by_another_orchestrator__is_left_alone),
         CASE(test_schedule__refused_for_another_orchestrators_run__is_no_failure),
         CASE(test_schedule__in_maintenance__is_skipped_and_said_once),
