@@ -409,8 +409,8 @@ static bool copy_from_leader(int index, bool rewind)
         uint64_t oldest = source->disk.oldest_lsn + RECORD * 10;
 
         if (disk->wal.written > oldest)
-            disk->wal.written -=
-                RECORD * (uint64_t)dice((uint32_t)((disk->wal.written - oldest) / RECORD));
+            disk->wal.written -= RECORD *
+                                 (uint64_t)dice((uint32_t)((disk->wal.written - oldest) / RECORD));
     }
     disk->consistent_at = disk->wal.written;
     if (rewind && happens(300)) { /* the last piece was not copied: it has to be streamed */

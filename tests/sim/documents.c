@@ -25,8 +25,7 @@ static void check_pair(const struct document *document, int change)
 
     /* of two machines that were lost at once, or said to be, nobody can tell what they held */
     if (since->generation != 0 && !world.two_lost && !world.overridden &&
-        document_version_compare(document->version, *since) > 0 &&
-        !(document->text >> change & 1))
+        document_version_compare(document->version, *since) > 0 && !(document->text >> change & 1))
         violate("D: document %u.%u lacks the change that was confirmed as %u.%u",
                 document->version.generation, document->version.counter, since->generation,
                 since->counter);
@@ -145,16 +144,14 @@ void document_stored(int index)
     }
     if (document_version_compare(edit->facts.version, m->durable.document.version) > 0) {
         befall("document_changed", index, "has document %u.%u: maintenance %d, fences %d%d%d",
-               edit->facts.version.generation, edit->facts.version.counter,
-               edit->facts.maintenance, edit->facts.fenced[0], edit->facts.fenced[1],
-               edit->facts.fenced[2]);
+               edit->facts.version.generation, edit->facts.version.counter, edit->facts.maintenance,
+               edit->facts.fenced[0], edit->facts.fenced[1], edit->facts.fenced[2]);
         m->disk.document = m->durable.document = edit->facts;
         m->disk.text = edit->text;
         made(edit->facts.version, edit->text);
     }
     agent_changed(index);
-    answer(index, edit,
-           promise_equal(edit->promise, m->durable.promise) ? MADE : UNKNOWN);
+    answer(index, edit, promise_equal(edit->promise, m->durable.promise) ? MADE : UNKNOWN);
 }
 
 /* --- the orchestrator --- */

@@ -384,20 +384,44 @@ static void forge(struct desired *message, const struct durable *d)
     }
 }
 
+/* Some machine that was declared destroyed and listens; NOBODY: none. */
+static int void_machine(void)
+{
+    int first = (int)dice(MACHINES);
+
+    for (int i = 0; i < MACHINES; i++) {
+        int index = (first + i) % MACHINES;
+
+        if (world.endpoints[index].up && world.machines[index].slot != NODE_NONE &&
+            is_void(&world.machines[index]))
+            return index;
+    }
+    return NOBODY;
+}
+
 /* A message that nobody sent to this node: of another version, another cluster, for another node,
  * or one that contradicts what it says or what is known. Only such as have to be refused. */
 static void stray_letter(void)
 {
     struct letter *letter = &world.letters[dice(LETTERS_MAX)], *stray = &world.letters[0];
-    int target = victim();
+    int outcast = world.overridden ? void_machine() : NOBODY, target = victim();
     struct standing standing;
     enum verdict verdict;
 
+    if (outcast != NOBODY)
+        target = outcast;
     if (!letter->used || !world.endpoints[target].up)
         return;
     *stray = *letter;
     stray->used = false;
-    forge(&stray->message, &world.machines[target].durable);
+    if (outcast == NOBODY) {
+        forge(&stray->message, &world.machines[target].durable);
+    } else {
+        stray->message.node = world.machines[target].slot;
+        stray->message.cluster = world.machines[target].durable.cluster;
+        stray->message.birth = false;
+        tell_of_self(&stray->message, &world.machines[target].durable);
+    }
     durable_standing(&world.machines[target].durable, &standing);
     verdict = cover_verdict(&standing, &stray->message);
     if (verdict == VERDICT_OBEY || verdict == VERDICT_PROMISE)

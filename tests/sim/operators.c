@@ -14,7 +14,8 @@ static void change_document(bool maintenance)
     for (int i = 1; i < MACHINES; i++)
         if (document_version_compare(world.machines[i].disk.document.version, facts->version) > 0)
             facts = &world.machines[i].disk.document;
-    document_ask((int)dice(BOSSES), fence, maintenance ? !facts->maintenance : !facts->fenced[fence]);
+    document_ask((int)dice(BOSSES), fence,
+                 maintenance ? !facts->maintenance : !facts->fenced[fence]);
 }
 
 static void ask(enum request_kind kind, int32_t target, const char *what)
@@ -105,12 +106,12 @@ void accept_data_loss(void)
     world.overrides++;
 }
 
-static bool is_void(const struct machine *m)
+bool is_void(const struct machine *m)
 {
     for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
         const struct durable *d = &world.machines[machine_of(slot)].disk.durable;
 
-        if (slot != m->slot &&
+        if (slot != m->slot && cluster_id_equal(&d->cluster, &m->disk.durable.cluster) &&
             m->disk.durable.incarnations[m->slot].number <= d->void_number[m->slot])
             return m->disk.durable.incarnations[m->slot].number > 0;
     }

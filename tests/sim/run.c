@@ -306,7 +306,8 @@ void run_schedule(uint64_t seed)
     world.doomed = happens(60);
     world.calm = false;
     if (theme_begin())
-        storm_ms = world.now_ms + between(STORM_SHORTEST_MS, STORM_SHORTEST_MS + STORM_LONGEST_MS / 4);
+        storm_ms = world.now_ms +
+                   between(STORM_SHORTEST_MS, STORM_SHORTEST_MS + STORM_LONGEST_MS / 4);
     while (world.theme.plot && step())
         ;
     faults_begin();

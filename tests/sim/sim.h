@@ -109,8 +109,8 @@ struct server {
     int64_t ready_ms;
     int64_t reload_ms;       /* a reload arrives then; 0: none on its way */
     struct replication conf; /* as loaded */
-    int64_t list_read_ms;    /* N was empty: from then on the checkpointer has read another; 0: no */
-    int bound;               /* the branch that recovery has set out for */
+    int64_t list_read_ms; /* N was empty: from then on the checkpointer has read another; 0: no */
+    int bound;            /* the branch that recovery has set out for */
     uint64_t applied;
     enum receiver receiver;
     int64_t receiver_since_ms;
@@ -523,9 +523,9 @@ struct world {
     bool calm;
     int share[KINDS], shares;
     int loss, slow, step_failures, sting; /* per mille */
-    int old_bases;                         /* per mille */
-    int busy;                              /* a machine whose agent's steps are slow, or NOBODY */
-    bool thin;                             /* the network carries little WAL at a time */
+    int old_bases;                        /* per mille */
+    int busy;                             /* a machine whose agent's steps are slow, or NOBODY */
+    bool thin;                            /* the network carries little WAL at a time */
     struct theme theme;
     bool born;
     bool doomed; /* in this schedule two machines may be lost at once */
@@ -602,7 +602,8 @@ void server_kill(int index, bool remains);
 void server_power_cut(int index);
 bool server_receivers(const struct machine *m);
 void server_end_receiver(int index, int64_t in_ms);
-/* Nobody stands in N, or the checkpointer has not heard yet that somebody does: commits do not wait. */
+/* Nobody stands in N, or the checkpointer has not heard yet that somebody does: commits do not
+ * wait. */
 bool server_waits_for_nobody(const struct machine *m);
 enum probe_verdict server_probe(int from, int target);
 
@@ -739,6 +740,8 @@ void operate(void);
 void promote_by_hand(void);
 void tamper_with_names(void);
 void accept_data_loss(void);
+/* It was declared destroyed, and is not. */
+bool is_void(const struct machine *m);
 void operators_recover(void);
 
 /* snapshots.c */

@@ -112,8 +112,7 @@ static bool receive(struct conn *c)
         wal->written = happens(800) && there - have < at_once
                            ? there
                            : have + 1 +
-                                 dice(there - have < at_once ? (uint32_t)(there - have)
-                                                             : at_once);
+                                 dice(there - have < at_once ? (uint32_t)(there - have) : at_once);
         wal->branch = branch_at(leader->disk.wal.branch, wal->written);
         for (int b = wal->branch; b >= 0 && b != before; b = world.branches[b].parent)
             history_set(&m->disk, world.branches[b].timeline, true);

@@ -60,7 +60,6 @@ static bool copy_streams(const struct theme *theme)
            m->disk.durable.marker_done;
 }
 
-/* Made after the stage before, or the machine is new. */
 static bool copy_complete(const struct theme *theme)
 {
     return machine(present(theme))->disk.durable.complete;
@@ -129,7 +128,6 @@ static bool fresh_counts(const struct theme *theme)
 
 /* --- what happens --- */
 
-/* The link between each of the first and each of the others. */
 static void part(int a, int b, bool cut)
 {
     world.cut[a][b] = world.cut[b][a] = cut;
@@ -169,7 +167,6 @@ static void replace(struct theme *theme, int goes_on)
     theme->fresh = machine_of(slot);
 }
 
-/* Its Postgres may be frozen, or its power cut: so fast that what came last is nowhere else. */
 static void strike_leader(struct theme *theme)
 {
     int index = machine(theme->leader)->server.primary ? theme->leader : later_leader(theme);
@@ -291,6 +288,12 @@ static void replace_both(struct theme *theme)
             part(theme->leader, e, false);
 }
 
+static void declare_destroyed(struct theme *theme)
+{
+    (void)theme;
+    accept_data_loss();
+}
+
 /* The follower of the new one is lost; what takes its place hears of both. */
 static void replace_follower(struct theme *theme)
 {
@@ -316,13 +319,10 @@ static void strike_later_leader(struct theme *theme)
 
 static void third_is_replaced(struct theme *theme)
 {
-    int32_t slot = machine(theme->other)->slot;
-
     if (!may_lose(theme->other))
         return;
     isolate(theme->other);
     replace_machine(theme->other, 1000);
-    theme->acked = machine_of(slot); /* see next stage */
 }
 
 /* Two sides that know nothing of each other: the leader with the machine that is to come, and the
@@ -364,7 +364,8 @@ static void old_side_wakes(struct theme *theme)
         part(e, theme->gone, false);
         world.endpoints[e].route[machine(theme->gone)->slot] = theme->gone;
     }
-    befall("address_confused", theme->gone, "its address leads to machine %d for some", theme->gone);
+    befall("address_confused", theme->gone, "its address leads to machine %d for some",
+           theme->gone);
 }
 
 /* --- votes are split --- */
@@ -473,7 +474,9 @@ static const struct theme_plot plots[] = {
     {"replaced at an election",
      {{at_once, replace_at_election, 0, 100}, {fresh_registers, ask_for_failover, 0, 120}}},
     {"two lost behind the leader's back",
-     {{at_once, depose_unnoticed, 0, 100}, {another_acknowledged, replace_both, 0, 100}}},
+     {{at_once, depose_unnoticed, 0, 100},
+      {another_acknowledged, replace_both, 0, 100},
+      {at_once, declare_destroyed, 500, 3000}}},
     {"one lost behind the leader's back",
      {{at_once, hang_and_depose, 0, 100},
       {another_is_ahead, replace_follower, 0, 50},
@@ -573,8 +576,9 @@ static bool cast(struct theme *theme)
         else
             theme->other = index;
     }
-    theme->generation = theme->leader == NOBODY ? 0
-                                                : machine(theme->leader)->durable.promise.generation;
+    theme->generation = theme->leader == NOBODY
+                            ? 0
+                            : machine(theme->leader)->durable.promise.generation;
     return theme->leader != NOBODY && theme->gone != NOBODY && theme->other != NOBODY;
 }
 
