@@ -44,4 +44,5 @@ ogel_orchestrator_LDADD = libogorchestrator.a libogdecide.a libogsnapshots.a lib
 
 unit_tests += tests/unit/test_snapshot_due tests/unit/test_snapshot_tasks
 tests_unit_test_snapshot_due_LDADD = libogorchestrator.a libogsnapshots.a $(LDADD)
+tests_unit_test_snapshot_tasks_SOURCES = tests/unit/test_snapshot_tasks.c tests/unit/snapshot_agents.h
 tests_unit_test_snapshot_tasks_LDADD = libogorchestrator.a libogsnapshots.a $(LDADD)
