@@ -223,7 +223,8 @@ class Lanes:
 
 
 def by_length(tests):
-    """Names of the modules; those with the most tests first, so that none of them is the last to end."""
+    """Names of the modules; those that take longest first, so that none of them is the last to end. A module whose
+    tests take long says so (WEIGHT, times what most take)."""
     counts = {}
     for module, _ in tests:
         counts[module.__name__] = counts.get(module.__name__, 0) + getattr(module, "WEIGHT", 1)

@@ -7,6 +7,7 @@ from clients import Writer
 from harness import deadline, wait
 
 CLUSTER = {}
+WEIGHT = 3
 
 
 def kill_everything(c):

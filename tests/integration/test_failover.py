@@ -10,6 +10,7 @@ from clients import Writer
 from harness import deadline, wait
 
 CLUSTER = {}
+WEIGHT = 2
 
 
 @deadline(400)

@@ -11,6 +11,7 @@ import procs
 from harness import deadline, own, wait
 
 CLUSTER = {}
+WEIGHT = 3
 HOLD = "hold"       # a restore stops half-way where the store has a file of this name
 
 

@@ -7,6 +7,8 @@ import subprocess
 from clients import Writer
 from harness import deadline, own, wait
 
+WEIGHT = 5
+
 
 @own()
 @deadline(150)
