@@ -414,7 +414,11 @@ static bool copy_from_leader(int index, bool rewind)
     }
     disk->consistent_at = disk->wal.written;
     if (rewind && happens(300)) { /* the last piece was not copied: it has to be streamed */
+        uint64_t begin = world.branches[disk->wal.branch].begin + RECORD;
+
         disk->consistent_at = record_end(source->disk.wal.written);
+        if (disk->wal.written > begin)
+            disk->wal.written -= RECORD;
     }
     disk->wal.branch = branch_at(disk->wal.branch, disk->wal.written);
     disk->wal.flushed = disk->wal.written;

@@ -407,6 +407,28 @@ static void lose_later_leader(struct theme *theme)
     cut_power(index, between(3000, LONG_MS));
 }
 
+/* --- a rewound copy needs its leader's WAL to start up --- */
+
+static void followers_hang(struct theme *theme)
+{
+    freeze_server(theme->gone, LONG_MS);
+    freeze_server(theme->other, LONG_MS);
+}
+
+static void leader_dies_with_its_tail(struct theme *theme)
+{
+    kill_server(theme->leader, false);
+    thaw_servers(theme);
+}
+
+static bool rewound_starts(const struct theme *theme)
+{
+    const struct machine *m = machine(theme->leader);
+
+    return m->disk.durable.marker == MARKER_REWIND && m->disk.durable.marker_done &&
+           m->server.running && m->server.starting;
+}
+
 /* --- the document is changed while nobody leads --- */
 
 static void ask_for_maintenance(struct theme *theme)
@@ -492,6 +514,10 @@ static const struct theme_plot plots[] = {
      {{at_once, ask_for_failover, 0, 100},
       {set_out, lose_later_leader, 0, 3},
       {at_once, heal, 500, 1500}}},
+    {"a rewound copy that cannot start up",
+     {{at_once, followers_hang, 0, 100},
+      {at_once, leader_dies_with_its_tail, 200, 600},
+      {rewound_starts, strike_later_leader, 0, 20}}},
     {"maintenance without a leader",
      {{at_once, ask_for_maintenance, 0, 100},
       {document_is_there, lose_leader, 0, 300},
