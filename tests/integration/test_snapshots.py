@@ -461,8 +461,8 @@ def test_snapshot__of_thousands_of_files__takes_no_more_memory_than_of_a_few():
             got = {"first": peak_mib(place, "create", "--conninfo", source.conninfo, "--parent", "none"),
                    "second": peak_mib(place, "create", "--conninfo", source.conninfo)}
             newest = place.list()[-1]
-            got["verify"] = peak_mib(place, "verify", newest["id"], "-j", "2")
-            got["restore"] = peak_mib(place, "restore", newest["id"], "-j", "2", "--target", f"{place.root}/{target}")
+            got["verify"] = peak_mib(place, "verify", newest["id"], "-j", "1")
+            got["restore"] = peak_mib(place, "restore", newest["id"], "-j", "1", "--target", f"{place.root}/{target}")
             return newest, got
         _, few = peaks("few")
         directory = os.path.dirname(f"{source.data}/" + source.value("SELECT pg_relation_filepath('kept')"))
