@@ -294,6 +294,7 @@ def test_redis__flushed_or_frozen__costs_nothing(c):
         c.redis.cli("FLUSHALL")
         assert listed(c, refresh=False) == [id]
         wait(copy, 15, "it is written again")
+        wait(lambda: listed(c, 1, refresh=False) == [id], 15, "the other orchestrator has seen that a task ended")
         c.redis.process.freeze()
         try:
             began = time.monotonic()
