@@ -469,8 +469,7 @@ static void put_passfile_field(FILE *out, const char *value)
     }
 }
 
-int pgconf_passfile_write(const char *state_dir, const char *user, const char *password,
-                          struct err *err)
+int pgconf_passfile_write(const char *state_dir, const struct pgconf_key *key, struct err *err)
 {
     char path[PGCONF_PATH_SIZE];
     struct conftext text;
@@ -485,15 +484,17 @@ int pgconf_passfile_write(const char *state_dir, const char *user, const char *p
     if (stat(path, &st) == 0 && (st.st_mode & 077) != 0 && chmod(path, 0600) != 0)
         return err_set_errno(err, errno, "cannot make %s private", path);
     conftext_open(&text, err);
-    if (user != NULL) {
-        if (!conftext_is_one_line(user) || !conftext_is_one_line(password)) {
-            err_set(err, ERR_INVALID, "a user name or password has a line break");
+    if (key != NULL) {
+        if (!conftext_is_one_line(key->host) || !conftext_is_one_line(key->user) ||
+            !conftext_is_one_line(key->password)) {
+            err_set(err, ERR_INVALID, "a host, user name or password has a line break");
             text.failed = true;
         }
-        fputs("*:*:*:", text.out);
-        put_passfile_field(text.out, user);
+        put_passfile_field(text.out, key->host);
+        fprintf(text.out, ":%u:*:", (unsigned)key->port);
+        put_passfile_field(text.out, key->user);
         fputc(':', text.out);
-        put_passfile_field(text.out, password);
+        put_passfile_field(text.out, key->password);
         fputc('\n', text.out);
     }
     conftext_fill(&text, PASSFILE_BYTES);

@@ -94,10 +94,17 @@ OGEL_MUST_CHECK int pgconf_write(const struct pgconf *conf, unsigned *changed, s
 OGEL_MUST_CHECK int pgconf_write_dynamic(const struct pgconf *conf, unsigned *changed,
                                          struct err *err);
 
-/* The key: a passfile with this user's password for any server, or none at all (USER NULL). Durable
- * when it returns; what is there already is not written again. */
-OGEL_MUST_CHECK int pgconf_passfile_write(const char *state_dir, const char *user,
-                                          const char *password, struct err *err);
+/* The key to one server: no receiver that was made for another can use it, however late. */
+struct pgconf_key {
+    const char *host; /* as in the conninfo */
+    uint16_t port;
+    const char *user, *password;
+};
+
+/* Writes the passfile with that key, or with none at all (NULL). Durable when it returns; what is
+ * there already is not written again. */
+OGEL_MUST_CHECK int pgconf_passfile_write(const char *state_dir, const struct pgconf_key *key,
+                                          struct err *err);
 
 /* Writes the configuration to <state_dir>/check and has `postgres -C` read it: a user's setting
  * that Postgres would not start with is ERR_INVALID with its message. Nothing that is in use

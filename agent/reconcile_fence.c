@@ -98,14 +98,24 @@ static bool disown(const struct inputs *in, struct step *step)
     return choose_persist(step, &next, AGENT_REASON_NO_GRANT);
 }
 
+/* May this node have led that timeline? Its last grant says so; where a later one has replaced that
+ * and is not spent, the server has not run as a standby since, and followed says the rest. */
+static bool may_have_led(const struct durable *d, uint32_t timeline)
+{
+    if (timeline > d->followed)
+        return false;
+    return d->grant.spent ? timeline == d->grant.generation : timeline < d->grant.generation;
+}
+
 /* WAL that this node itself wrote as a primary, on a timeline that it was not granted: somebody's
- * pg_promote(). It may bear the id of a generation that others granted meanwhile, so no history may
- * be compared with it and no vote rest on it: the copy is given up. (A follower that merely has WAL
- * of a generation it was not told of is another matter: its leader was elected once more.) */
+ * pg_promote(). It may bear the id of a generation that others granted meanwhile, even of the one
+ * that this node follows, so no history may be compared with it and no vote rest on it: the copy is
+ * given up. (A follower that merely has WAL of a generation it was not told of is another matter:
+ * its leader was elected once more.) */
 bool disown_wal(const struct inputs *in, struct step *step)
 {
-    if (!in->was_primary || in->record_end.timeline <= in->durable->followed ||
-        in->record_end.timeline < FIRST_GENERATION || !data_usable(in->durable))
+    if (!in->was_primary || in->record_end.timeline < FIRST_GENERATION ||
+        may_have_led(in->durable, in->record_end.timeline) || !data_usable(in->durable))
         return false;
     return disown(in, step);
 }

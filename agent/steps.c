@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +46,15 @@ static const char *bindir(const struct step_run *run)
 /* --- looking
  * ---------------------------------------------------------------------------------------- */
 
+/* A copy of a primary that nobody has started yet: what its pg_control says is its origin's. */
+static bool is_base_backup(const char *datadir)
+{
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof path, "%s/backup_label", datadir);
+    return access(path, F_OK) == 0;
+}
+
 static int look_stopped(struct hands *hands, struct look *look, struct err *err)
 {
     const struct agent_options *options = &hands->config->options;
@@ -59,7 +69,8 @@ static int look_stopped(struct hands *hands, struct look *look, struct err *err)
     look->clean = control.state == PGDATA_STATE_SHUT_DOWN ||
                   control.state == PGDATA_STATE_SHUT_DOWN_RECOVERY;
     look->was_primary = control.state != PGDATA_STATE_ARCHIVE_RECOVERY &&
-                        control.state != PGDATA_STATE_SHUT_DOWN_RECOVERY;
+                        control.state != PGDATA_STATE_SHUT_DOWN_RECOVERY &&
+                        !is_base_backup(options->data_directory);
     return 0;
 }
 

@@ -136,6 +136,7 @@ void conf_digest(const char *state_directory, uint8_t digest[32])
 int conf_write(struct step_run *run, const struct replication *r)
 {
     const char *state_directory = run->hands->config->options.state_directory;
+    struct pgconf_key key;
     struct conf conf;
     int rc = -1;
 
@@ -146,14 +147,15 @@ int conf_write(struct step_run *run, const struct replication *r)
                 run->hands->config->ids[r->upstream]);
         goto out;
     }
-    if (r->upstream == NODE_NONE &&
-        pgconf_passfile_write(state_directory, NULL, NULL, &run->err) < 0)
+    if (r->upstream == NODE_NONE && pgconf_passfile_write(state_directory, NULL, &run->err) < 0)
         goto out;
     if (pgconf_write(&conf.pg, &run->conf_changed, &run->err) < 0)
         goto out;
-    if (r->upstream != NODE_NONE &&
-        pgconf_passfile_write(state_directory, conf.own_role,
-                              run->secrets->password[PASSWORD_REPLICATION], &run->err) < 0)
+    key = (struct pgconf_key){.host = run->upstream.host,
+                              .port = run->upstream.port,
+                              .user = conf.own_role,
+                              .password = run->secrets->password[PASSWORD_REPLICATION]};
+    if (r->upstream != NODE_NONE && pgconf_passfile_write(state_directory, &key, &run->err) < 0)
         goto out;
     snprintf(run->names, sizeof run->names, "%s", conf.sync_names);
     conf_digest(state_directory, run->digest);

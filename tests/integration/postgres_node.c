@@ -234,6 +234,13 @@ const char *const write_some =
     "INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 2000) i; "
     "SELECT pg_current_wal_insert_lsn()";
 
+void node_give_key(struct node *node, unsigned port)
+{
+    const struct pgconf_key key = {"127.0.0.1", (uint16_t)port, ROLE_B, PASSWORD};
+
+    check(pgconf_passfile_write(node->state_dir, &key, &err_));
+}
+
 /* b as a clone of a, following it. */
 void clone_and_follow(struct node *a, struct node *b)
 {
@@ -261,7 +268,7 @@ void clone_and_follow(struct node *a, struct node *b)
     b->conf.upstream_user = ROLE_B;
     b->conf.application_name = "ogel_b_i1_g2";
     node_configure(b);
-    check(pgconf_passfile_write(b->state_dir, ROLE_B, PASSWORD, &err_));
+    node_give_key(b, a->port);
     check(pgdata_standby_signal(b->datadir, &err_));
     node_start(b);
 }

@@ -85,6 +85,8 @@ void node_lead(struct node *node, uint32_t timeline);
 
 /* b as a clone of a, following it. */
 void clone_and_follow(struct node *a, struct node *b);
+/* NODE's receiver can authenticate at the server of that port. */
+void node_give_key(struct node *node, unsigned port);
 bool streams(struct node *a);
 
 /* How often the node's log says so. */

@@ -362,11 +362,18 @@ static void test_fence__key_taken_and_receiver_ended__no_receiver_comes_back(voi
 
     /* Only the key: the receiver that runs goes on; once it is gone none can authenticate, although
      * the server still knows its upstream and tries every 20 ms. */
-    check(pgconf_passfile_write(b->state_dir, NULL, NULL, &err_));
+    check(pgconf_passfile_write(b->state_dir, NULL, &err_));
     wait_until(proc_receivers(b->pm.pid, pids, 16) == 1);
     pid_t first = pids[0];
     kill(first, SIGTERM);
     wait_until(log_count(b, "no password supplied") >= 3);
+    assert_false(streams(a));
+
+    /* Nor with the key to another server, which it will have been given once its node follows that.
+     */
+    long refused = log_count(b, "no password supplied");
+    node_give_key(b, a->port + 1u);
+    wait_until(log_count(b, "no password supplied") >= refused + 3);
     assert_false(streams(a));
 
     /* The upstream too: then there is no process that could try. */
@@ -379,7 +386,7 @@ static void test_fence__key_taken_and_receiver_ended__no_receiver_comes_back(voi
 
     /* And back. */
     b->conf.upstream_host = "127.0.0.1";
-    check(pgconf_passfile_write(b->state_dir, ROLE_B, PASSWORD, &err_));
+    node_give_key(b, a->port);
     check(pgconf_write_dynamic(&b->conf, &changed, &err_));
     check(postmaster_send(&b->pm, POSTMASTER_RELOAD, &err_));
     wait_until(streams(a));

@@ -283,14 +283,14 @@ static bool may_stream(const struct machine *m, const struct machine *leader)
     return true;
 }
 
-/* Authenticates with the key that is on disk now; the leader admits the role of the incarnation
- * that it knows, of its own cluster. */
+/* Authenticates with the key that is on disk now, which is that of one server; the leader admits
+ * the role of the incarnation that it knows, of its own cluster. */
 static bool admitted(const struct machine *m, const struct machine *leader)
 {
     const struct server *s = &m->server;
     uint32_t incarnation = s->receiver_conf.incarnations[m->slot].number;
 
-    return m->disk.conf.upstream != NODE_NONE && leader->slot == s->receiver_upstream &&
+    return m->disk.conf.upstream == s->receiver_upstream && leader->slot == s->receiver_upstream &&
            !leader->server.starting && !leader->server.stopping &&
            leader->server.conf.incarnations[m->slot].number == incarnation &&
            cluster_id_equal(&m->disk.durable.cluster, &leader->disk.durable.cluster) &&

@@ -233,6 +233,11 @@ static void test_durable__the_greatest_record__fits_its_slot(void **state)
     durable.registered = durable.birth_promised = durable.birth_ended = durable.planned = false;
     durable.marker_done = durable.complete = durable.rewound = durable.whole_before_rewind = false;
     durable.grant.spent = false;
+    for (int i = 0; i < 2; i++) {
+        struct snapshot_source *source = i ? &durable.birth_source : &durable.job_source;
+
+        source->store[sizeof source->store - 1] = source->id[sizeof source->id - 1] = '\0';
+    }
     for (int slot = 0; slot < NODE_COUNT; slot++)
         durable.registered_at[slot] = false;
     json = durable_to_json(&durable);

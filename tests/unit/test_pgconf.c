@@ -387,20 +387,22 @@ static void test_sync_names__list__is_any_one_of_it(void **state)
 
 static void test_passfile__with_and_without_a_key__is_private_and_escaped(void **state)
 {
+    const struct pgconf_key key = {"fd00::7", 5433, "ogel_n1_i1", "a:b\\c"};
+    const struct pgconf_key two_lines = {"h", 1, "u", "p\n*:*:*:v:w"};
     struct err err = {0};
     struct stat st;
     (void)state;
     conf_make();
-    assert_int_equal(pgconf_passfile_write(state_dir, "ogel_n1_i1", "a:b\\c", &err), 0);
-    assert_true(has("passfile", "*:*:*:ogel_n1_i1:a\\:b\\\\c\n"));
+    assert_int_equal(pgconf_passfile_write(state_dir, &key, &err), 0);
+    assert_true(has("passfile", "fd00\\:\\:7:5433:*:ogel_n1_i1:a\\:b\\\\c\n"));
     assert_int_equal(chmod(tmp_path("state/conf/passfile"), 0644), 0);
-    assert_int_equal(pgconf_passfile_write(state_dir, "ogel_n1_i1", "a:b\\c", &err), 0);
+    assert_int_equal(pgconf_passfile_write(state_dir, &key, &err), 0);
     assert_int_equal(stat(tmp_path("state/conf/passfile"), &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
-    assert_int_equal(pgconf_passfile_write(state_dir, NULL, NULL, &err), 0);
+    assert_int_equal(pgconf_passfile_write(state_dir, NULL, &err), 0);
     assert_false(has("passfile", ":"));
     assert_false(has("passfile", "ogel"));
-    assert_int_equal(pgconf_passfile_write(state_dir, "u", "p\n*:*:*:v:w", &err), -1);
+    assert_int_equal(pgconf_passfile_write(state_dir, &two_lines, &err), -1);
 }
 
 /* --- refusals

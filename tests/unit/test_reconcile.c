@@ -214,6 +214,22 @@ static void test_vote__wal_of_a_timeline_nobody_granted__is_given_up(void **stat
     assert_false(w.durable.complete);
 }
 
+/* Found by tests/sim: promoted by hand to the very timeline of the leader that it was about to
+ * follow, and killed before it was seen. */
+static void test_vote__wal_that_it_wrote_on_its_leaders_timeline__is_given_up(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    w.in.was_primary = true;
+    w.wal_end = (struct position){5, 1200};
+    world_tell(&w, ROLE_FENCED, 7, Q);
+    world_run(&w);
+    assert_false(world_voted(&w));
+    assert_false(w.durable.complete);
+}
+
 /* --- grant ------------------------------------------------------------------------------------ */
 
 static void test_grant__spent_is_durable_and_names_are_shown_before_the_promotion(void **state)
@@ -330,7 +346,8 @@ static void test_grant__wal_of_a_timeline_nobody_granted__is_not_promoted(void *
 
     (void)state;
     world_make_follower(&w);
-    w.in.was_primary = true;
+    w.in.was_primary = true; /* it led until now */
+    w.durable.grant = (struct grant){5, P, w.durable.incarnations[SELF], true};
     world_tell(&w, ROLE_FENCED, 6, Q);
     world_run(&w);
     world_tell_grant(&w, 6, Q);
@@ -641,6 +658,7 @@ int main(void)
         T(test_vote__not_complete__is_withheld),
         T(test_vote__rewound__reports_at_least_the_fork_and_cannot_lead),
         T(test_vote__wal_of_a_timeline_nobody_granted__is_given_up),
+        T(test_vote__wal_that_it_wrote_on_its_leaders_timeline__is_given_up),
         T(test_grant__spent_is_durable_and_names_are_shown_before_the_promotion),
         T(test_grant__of_another_proposer__is_refused),
         T(test_grant__data_not_complete__is_not_taken),
