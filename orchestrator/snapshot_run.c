@@ -89,6 +89,13 @@ static uint64_t bits_of(const char *id)
     return strtoull(id, NULL, 16);
 }
 
+bool snapshot_task_is_scheduled(const json_t *task)
+{
+    const char *id = text_of(task, "id");
+
+    return id && (bits_of(id) & ID_SCHEDULED);
+}
+
 /* As the agent tells it, and what only we know. */
 static json_t *dressed(const struct snapshots *s, int32_t slot, const json_t *task)
 {
@@ -322,6 +329,7 @@ static void refused(struct snapshots *s, int status, const json_t *json, const c
     const json_t *task = json_object_get(json, "task"); /* whole, or its id alone */
     struct snapshot_run *run = &s->run;
     int64_t now_ms = clock_mono_ms();
+    json_t *other;
 
     snapshots_ask_all(s);
     if (run->second && now_ms < run->until_ms) {
@@ -344,8 +352,10 @@ static void refused(struct snapshots *s, int status, const json_t *json, const c
         if (!outcome->refused_since_ms)
             outcome->refused_since_ms = wall_ms;
     }
+    other = json_is_object(task) ? dressed(s, run->slot, task) : NULL;
     clear(s);
-    answer(s, status, json_is_object(task) ? task : NULL, detail);
+    answer(s, status, other, detail);
+    json_decref(other);
 }
 
 static void begun(struct snapshots *s, const json_t *task)

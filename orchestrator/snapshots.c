@@ -16,6 +16,7 @@
 
 enum {
     TICK_MS = 500,
+    OFF_TICK_MS = 5000, /* where there is no store; a new document ends the pause */
     FETCH_PAUSE_MS = 1000,
     IDLE_ASK_MS = 5000,    /* an agent is asked so often for its task while none is followed … */
     FOLLOW_WAIT_MS = 1000, /* … and of the one that is followed the answer may take so long */
@@ -24,6 +25,7 @@ enum {
     SLACK_MS = 5000,        /* between the clocks of the machines */
     REFUSED_MS = 90000,     /* a run of the schedule is tried again for so long */
     COLLECTED_ELSEWHERE_MS = 10000,
+    TURN_MS = 1500, /* within which orchestrators of one cluster begin, each at its own time */
     ANSWER_DEPTH = 12,
     URL_SIZE = 512,
 };
@@ -226,13 +228,23 @@ static bool followed(const struct snapshots *s, int32_t slot)
     return snapshot_run_active(s) && s->run.slot == slot && s->run.state == RUN_GOING;
 }
 
+/* A short snapshot of the schedule may be seen by its collection alone. */
+static bool follows_a_create(const json_t *task)
+{
+    const char *kind = text_of(task, "kind");
+
+    return kind && strcmp(kind, snapshot_kind_names[SNAPSHOT_GC]) == 0 &&
+           snapshot_task_is_scheduled(task);
+}
+
 static void note_task(struct snapshots *s, const json_t *task)
 {
     const char *kind = text_of(task, "kind");
     int64_t begun_ms = snapshots_ms_of(task, "begun_ms");
 
     for (int i = 0; kind && i < SNAPSHOT_TIMED; i++)
-        if (strcmp(kind, snapshot_kind_names[i]) == 0 &&
+        if ((strcmp(kind, snapshot_kind_names[i]) == 0 ||
+             (i == SNAPSHOT_CREATE && follows_a_create(task))) &&
             begun_ms + SLACK_MS > s->outcomes[i].served_ms)
             s->outcomes[i].served_ms = begun_ms + SLACK_MS;
     if (kind && strcmp(kind, snapshot_kind_names[SNAPSHOT_GC]) == 0 &&
@@ -271,6 +283,7 @@ static void task_answered(const struct http_result *result, void *arg)
 
     watch->call = NULL;
     watch->answered = true;
+    watch->heard_ms = watch->asked_ms;
     if (!heard)
         watch->run[0] = '\0';
     if (followed(s, watch->slot) && heard)
@@ -375,6 +388,25 @@ static void begin_scheduled(struct snapshots *s, enum snapshot_kind kind, int64_
         skipped(s, kind, SKIP_NO_NODE);
 }
 
+/* Another orchestrator may have begun it, and it may have ended: what is known of the agents must
+ * be newer than this one's own time to begin. */
+static bool is_its_turn(struct snapshots *s, int64_t begin_ms, int64_t now_ms)
+{
+    int64_t mono_ms = clock_mono_ms();
+    int64_t turn_ms = mono_ms - (now_ms - begin_ms) +
+                      (int64_t)(s->cluster->orchestrator->proposer % TURN_MS);
+    bool heard = true;
+
+    if (mono_ms < turn_ms)
+        return false;
+    for (int32_t slot = 0; slot < NODE_COUNT; slot++)
+        heard = heard &&
+                (!s->cluster->nodes[slot].view.reachable || s->watches[slot].heard_ms >= turn_ms);
+    if (!heard)
+        snapshots_ask_all(s);
+    return heard;
+}
+
 static void look(struct snapshots *s, enum snapshot_kind kind, int64_t now_ms)
 {
     struct snapshot_outcome *outcome = &s->outcomes[kind];
@@ -407,7 +439,8 @@ static void look(struct snapshots *s, enum snapshot_kind kind, int64_t now_ms)
     if (due.verdict == DUE_SKIP) {
         skipped(s, kind, due.reason);
         outcome->served_ms = due.slot_ms;
-    } else if (due.verdict == DUE_RUN && now_ms >= s->hold_until_ms) {
+    } else if (due.verdict == DUE_RUN && now_ms >= s->hold_until_ms &&
+               is_its_turn(s, due.begin_ms, now_ms)) {
         if (outcome->refused_since_ms && now_ms - outcome->refused_since_ms > REFUSED_MS) {
             skipped(s, kind, SKIP_UNHEALTHY);
             outcome->served_ms = due.slot_ms;
@@ -448,7 +481,7 @@ static void tick(void *arg)
             if (s->settings.timed[kind])
                 look(s, (enum snapshot_kind)kind, clock_wall_ms());
     }
-    loop_timer_start(s->timer, TICK_MS);
+    loop_timer_start(s->timer, on || snapshot_run_active(s) ? TICK_MS : OFF_TICK_MS);
 }
 
 void snapshots_wake(struct snapshots *s)

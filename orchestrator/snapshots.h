@@ -47,6 +47,7 @@ struct snapshot_watch {
     int32_t slot;
     struct http_call *call;
     int64_t asked_ms; /* 0: never */
+    int64_t heard_ms; /* when the last call that has ended was begun; 0: none has */
     uint64_t since;   /* of the process RUN; "": not known */
     char run[TASK_ID_SIZE];
     bool answered; /* once, or failed to, since the settings were known */
@@ -182,6 +183,8 @@ OGEL_MUST_CHECK int snapshot_run_begin(struct snapshots *s, const struct snapsho
 void snapshot_call_forget(struct snapshot_call *call); /* the caller went away */
 /* An agent told of its task; TASK is borrowed. */
 void snapshot_run_seen(struct snapshots *s, int32_t slot, const json_t *task);
+/* Its id says so, whichever orchestrator began it. */
+bool snapshot_task_is_scheduled(const json_t *task);
 void snapshot_run_tick(struct snapshots *s, int64_t now_ms);
 void snapshot_run_stop(struct snapshots *s);
 bool snapshot_run_active(const struct snapshots *s);
