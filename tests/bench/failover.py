@@ -71,7 +71,7 @@ def one_run(c, fault, pace):
     if fault.startswith("silent"):
         pace.out_of_backoff()
     benchlib.wait_quiet()
-    with Writer(c, writers=1, mode=mode, pause_ms=1, retry_ms=2 if mode == "libpq" else 10) as w:
+    with Writer(c, writers=1, mode=mode, pause_ms=1, retry_ms=5 if mode == "libpq" else 10) as w:
         w.wait_acks(50)
         time.sleep(random.uniform(0, 0.3))      # the phase
         if strike is None:
