@@ -29,7 +29,8 @@ void check_persist(int index, const struct durable *before, const struct durable
         violate("I4: n%d's spent grant of %u is forgotten", m->slot + 1, after->grant.generation);
 }
 
-/* Section 14: whoever counts gives its data up only while the other follower has all of it. */
+/* Section 14: whoever counts gives its data up only while the other follower has all of it. A copy
+ * that somebody spoiled is given up without being asked, and the leader hears of it later. */
 void check_discard(int index)
 {
     const struct machine *m = &world.machines[index];
@@ -41,7 +42,8 @@ void check_discard(int index)
             other->slot == m->durable.leader.node || other->slot == m->slot)
             continue;
         if (!other->disk.durable.complete && !other->disk.durable.rewound &&
-            !other->disk.durable.whole_before_rewind && other->disk.durable.registered)
+            !other->disk.durable.whole_before_rewind && other->disk.durable.registered &&
+            !other->disk.spoiled)
             violate("I6: n%d discards its data while n%d has none: by nobody's fault one is left",
                     m->slot + 1, other->slot + 1);
     }
