@@ -98,13 +98,11 @@ static bool disown(const struct inputs *in, struct step *step)
     return choose_persist(step, &next, AGENT_REASON_NO_GRANT);
 }
 
-/* May this node have led that timeline? Its last grant says so; where a later one has replaced that
- * and is not spent, the server has not run as a standby since, and followed says the rest. */
+/* May this node have led that timeline? Not one above its last grant: that may have come after the
+ * one it led by, and its promotion may have failed. */
 static bool may_have_led(const struct durable *d, uint32_t timeline)
 {
-    if (timeline > d->followed)
-        return false;
-    return d->grant.spent ? timeline == d->grant.generation : timeline < d->grant.generation;
+    return timeline <= d->followed && timeline <= d->grant.generation;
 }
 
 /* WAL that this node itself wrote as a primary, on a timeline that it was not granted: somebody's

@@ -214,6 +214,22 @@ static void test_vote__wal_of_a_timeline_nobody_granted__is_given_up(void **stat
     assert_false(w.durable.complete);
 }
 
+/* Found by tests/sim: it led, was granted a later generation and could not be promoted. */
+static void test_vote__wal_that_it_led_before_a_grant_that_failed__counts(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    w.in.was_primary = true;
+    w.durable.grant = (struct grant){6, P, w.durable.incarnations[SELF], true};
+    w.wal_end = (struct position){5, 1200};
+    world_tell(&w, ROLE_FENCED, 7, Q);
+    world_run(&w);
+    assert_true(world_voted(&w));
+    assert_true(w.durable.complete);
+}
+
 /* Found by tests/sim: promoted by hand to the very timeline of the leader that it was about to
  * follow, and killed before it was seen. */
 static void test_vote__wal_that_it_wrote_on_its_leaders_timeline__is_given_up(void **state)
@@ -658,6 +674,7 @@ int main(void)
         T(test_vote__not_complete__is_withheld),
         T(test_vote__rewound__reports_at_least_the_fork_and_cannot_lead),
         T(test_vote__wal_of_a_timeline_nobody_granted__is_given_up),
+        T(test_vote__wal_that_it_led_before_a_grant_that_failed__counts),
         T(test_vote__wal_that_it_wrote_on_its_leaders_timeline__is_given_up),
         T(test_grant__spent_is_durable_and_names_are_shown_before_the_promotion),
         T(test_grant__of_another_proposer__is_refused),
