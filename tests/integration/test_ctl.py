@@ -214,4 +214,5 @@ def test_ctl__operators_action__stands_in_the_history_with_who(c):
     c.ctl("maintenance", "on")
     c.ctl("maintenance", "off")
     who = subprocess.run(["id", "-un"], capture_output=True, text=True).stdout.strip()
-    assert any("maintenance" in str(e) and (who in str(e) or "admin" in str(e)) for e in c.events()), c.events()[-5:]
+    wait(lambda: any("maintenance" in str(e) and (who in str(e) or "admin" in str(e)) for e in c.events()), 10,
+         "the action with who stands in the history")

@@ -200,8 +200,8 @@ def test_schedule__every_minute_with_two_orchestrators__takes_one_in_each_minute
             assert not [e for e in told(o, "A5", began) if "still runs" in e["text"]], told(o, "A5")
             assert metric(o, "ogel_snapshot_failed_total", 'kind="create"') == 0
             assert metric(o, "ogel_snapshot_next_run_timestamp_seconds", 'kind="create"') > time.time() - 10
-        collected = {e["text"] for o in c.orchestrators for e in told(o, "A2", began)
-                     if "no snapshot needs" in e["text"]}
+        collected = {e["time"][:16] for o in c.orchestrators for e in told(o, "A2", began)
+                     if "no snapshot needs" in e["text"]}       # minutes: both may tell of one
         assert len(collected) >= len(taken) - 1, f"each was followed by a collection: {collected}"
 
 
