@@ -260,11 +260,17 @@ static void confirm_by_senders(struct agent *agent, const struct sample *sample)
     }
 }
 
+/* A step that changes the names has told the server before the loop hears of it. */
+static bool names_are_changing(const struct agent *agent)
+{
+    return agent->running && agent->running->step.kind == STEP_REPLICATION;
+}
+
 static void check_names(struct agent *agent, const struct sample *sample)
 {
     struct inputs *in = &agent->in;
 
-    if (!agent->names_known || !in->replication_known ||
+    if (names_are_changing(agent) || !agent->names_known || !in->replication_known ||
         sample->taken_ms - in->replication_since_ms < NAMES_SETTLE_MS)
         return;
     in->names_violated = (sample->status == PG_OK && strcmp(sample->names, agent->names) != 0) ||
