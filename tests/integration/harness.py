@@ -442,6 +442,8 @@ class Cluster:
         assert s["failover_possible"], f"failover is not possible: {s['failover_blockers']}"
         states = sorted(n["state"] for n in s["nodes"] if n["id"] != leader.id)
         assert states == ["streaming", "streaming"], states
+        syncs = sorted(n["sync"] for n in s["nodes"] if n["id"] != leader.id)
+        assert syncs == ["quorum", "quorum"], syncs     # one that has just become complete streams anew
         assert len(leader.streaming()) == 2, f"{leader.id} counts {leader.streaming()}"
         return leader
 

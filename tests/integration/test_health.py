@@ -16,7 +16,7 @@ def status(node, path, method="GET"):
 
 
 def test_health__leader__answers_as_primary_and_not_as_replica(c):
-    leader = c.healthy()
+    leader = c.wait_healthy()
     want = {
         "/primary": 200, "/leader": 200, "/read-write": 200, "/replica": 503, "/read-only": 200,
         "/synchronous": 503, "/health": 200, "/liveness": 200, "/readiness": 200}
