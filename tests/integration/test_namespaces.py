@@ -148,10 +148,10 @@ def recovery_inside(node):
         where = dict(node.where(), host=node.host)
         try:
             conn = psycopg2.connect(**where)
+            with conn.cursor() as cur:
+                cur.execute("SELECT pg_is_in_recovery()")
+                got = cur.fetchone()[0]
         except psycopg2.OperationalError:
-            return False
-        with conn.cursor() as cur:
-            cur.execute("SELECT pg_is_in_recovery()")
-            got = cur.fetchone()[0]
+            return False            # it is being stopped, or started
         conn.close()
         return got
