@@ -9,6 +9,7 @@
 
 #include "agent/node.h"
 #include "agent/task_child.h"
+#include "agent/worker.h"
 #include "base/clock.h"
 #include "base/http_client.h"
 #include "base/json.h"
@@ -475,6 +476,11 @@ static void exited(int fd, unsigned events, void *arg)
     news(agent, true);
 }
 
+static void orphan_work(void *state_directory)
+{
+    task_child_end_orphan(state_directory);
+}
+
 /* The permit is there for what waits for it. */
 static void lane_start(struct agent *agent)
 {
@@ -486,6 +492,9 @@ static void lane_start(struct agent *agent)
         err_set(&answer.err, ERR_UNAVAILABLE, "this agent is being stopped");
     } else if (task_child_start(&agent->config, &lane->wanted, &lane->child, &answer.err) < 0) {
         answer.verdict = answer.err.code == ERR_UNAVAILABLE ? LANE_LATER : LANE_FAILED;
+        if (answer.verdict == LANE_LATER)
+            worker_run(agent->background, orphan_work, free,
+                       xstrdup(agent->config.options.state_directory));
     }
     if (answer.verdict == LANE_BEGUN) {
         atomic_store(&agent->task_pid, lane->child.pid);

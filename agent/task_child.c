@@ -27,7 +27,7 @@
 enum { ARGV_MAX = 32, PROGRESS_FD = 3, LOCK_FD_MIN = 16 };
 
 /* Of this agent's tasks; -1: not held yet. */
-static int lock_fd = -1;
+static _Atomic int lock_fd = -1; /* taken by another thread than the one that starts children */
 
 /* --- the command line ----------------------------------------------------------------------- */
 
@@ -240,8 +240,6 @@ int task_child_start(const struct agent_config *config, const struct task_reques
     int rc;
 
     if (lock_fd < 0)
-        task_child_end_orphan(config->options.state_directory);
-    if (lock_fd < 0)
         return err_set(err, ERR_UNAVAILABLE,
                        "a snapshot task of an earlier agent still holds %s/task.lock: it is being "
                        "killed, ask again",
@@ -321,6 +319,10 @@ void task_child_end_orphan(const char *state_directory)
     struct err err = {0};
     int fd;
 
+    if (lock_fd >= 0) {
+        free(path);
+        return;
+    }
     if (file_lock_acquire(path, &fd, &err) == 0) {
         /* out of the way of a child's PROGRESS_FD */
         lock_fd = fcntl(fd, F_DUPFD_CLOEXEC, LOCK_FD_MIN);

@@ -24,7 +24,7 @@ struct task_child {
 };
 
 /* Starts REQUEST; what it says on OUTPUT is for task_take(). ERR_UNAVAILABLE while an earlier
- * agent's child is still there, which is then being killed. */
+ * agent's child may still be there: task_child_end_orphan() has not taken the lock yet. */
 OGEL_MUST_CHECK int task_child_start(const struct agent_config *config,
                                      const struct task_request *request, struct task_child *child,
                                      struct err *err);
@@ -41,8 +41,8 @@ void task_child_signal(const struct task_child *child, bool hard);
  * came of it, for people; returns its exit code, -1 where it has none. */
 int task_child_reap(struct task_child *child, char *how, size_t how_size);
 
-/* At the start of the agent: takes the lock, or kills who holds it, and does not wait:
- * task_child_start() tries again. */
+/* At the start of the agent, and again where task_child_start() asks for it: takes the lock, or
+ * kills who holds it, and does not wait. Uses the disk: not for the loop's thread. */
 void task_child_end_orphan(const char *state_directory);
 
 #endif

@@ -54,6 +54,7 @@ static void start(const struct task_request *request, struct task_child *child)
 {
     struct err err = {0};
 
+    task_child_end_orphan(config.options.state_directory);
     if (task_child_start(&config, request, child, &err) < 0)
         fail_msg("%s", err.text);
 }
