@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/command.h"
 #include "agent/ogelctl.h"
 #include "agent/pgconf.h"
 #include "agent/pgdata.h"
@@ -26,7 +27,7 @@
 #include "protocol/names.h"
 #include "protocol/order.h"
 
-enum { PATH_SIZE = 1024, ARGV_MAX = 24, SOURCE_DEADLINE_MS = 5000, CONTROL_DEADLINE_MS = 10000 };
+enum { PATH_SIZE = 1024, SOURCE_DEADLINE_MS = 5000, CONTROL_DEADLINE_MS = 10000 };
 
 /* Held from child_end_orphans() on; children inherit it. */
 static int lock_fd = -1;
@@ -92,32 +93,6 @@ void child_output_take(struct child_output *output, const char *data, size_t siz
 /* --- the programs
  * ------------------------------------------------------------------------------ */
 
-struct command {
-    char *argv[ARGV_MAX];
-    int argc;
-    char *env[8];
-    int envc;
-};
-
-static void add(struct command *command, char *arg)
-{
-    OGEL_CHECK(command->argc < ARGV_MAX - 1);
-    command->argv[command->argc++] = arg;
-}
-
-static void add_env(struct command *command, char *entry)
-{
-    command->env[command->envc++] = entry;
-}
-
-static void command_free(struct command *command)
-{
-    for (int i = 0; i < command->argc; i++)
-        free(command->argv[i]);
-    for (int i = 0; i < command->envc; i++)
-        free(command->env[i]);
-}
-
 /* A passfile for the tools, with one password for any server. */
 static char *write_passfile(const struct step_run *run, const char *user, enum password password,
                             struct err *err)
@@ -136,54 +111,55 @@ static char *write_passfile(const struct step_run *run, const char *user, enum p
     return path;
 }
 
-static int use_passfile(struct step_run *run, struct command *command, const char *user,
+static int use_passfile(struct step_run *run, struct command_line *command, const char *user,
                         enum password password)
 {
     char *path = write_passfile(run, user, password, &run->err);
 
     if (!path)
         return -1;
-    add_env(command, xasprintf("PGPASSFILE=%s", path));
-    add_env(command, xstrdup("PGCONNECT_TIMEOUT=10"));
+    command_add_env(command, xasprintf("PGPASSFILE=%s", path));
+    command_add_env(command, xstrdup("PGCONNECT_TIMEOUT=10"));
     free(path);
     return 0;
 }
 
-static int make_initdb(struct step_run *run, struct command *command)
+static int make_initdb(struct step_run *run, struct command_line *command)
 {
     const struct agent_options *options = &run->hands->config->options;
 
-    add(command, xasprintf("%s/initdb", options->postgres_bindir));
-    add(command, xasprintf("--pgdata=%s", options->data_directory));
-    add(command, xstrdup("--username=postgres"));
-    add(command, xasprintf("--pwfile=%s", options->passwords.path[PASSWORD_SUPERUSER]));
-    add(command, xstrdup("--auth-local=peer"));
-    add(command, xstrdup("--auth-host=scram-sha-256"));
-    add(command, xstrdup("--encoding=UTF8"));
-    add(command, xasprintf("--locale=%s", options->locale));
-    add(command, xstrdup("--data-checksums"));
-    add(command, xstrdup("--no-instructions"));
-    add(command, xstrdup("--no-sync"));
+    command_add(command, xasprintf("%s/initdb", options->postgres_bindir));
+    command_add(command, xasprintf("--pgdata=%s", options->data_directory));
+    command_add(command, xstrdup("--username=postgres"));
+    command_add(command, xasprintf("--pwfile=%s", options->passwords.path[PASSWORD_SUPERUSER]));
+    command_add(command, xstrdup("--auth-local=peer"));
+    command_add(command, xstrdup("--auth-host=scram-sha-256"));
+    command_add(command, xstrdup("--encoding=UTF8"));
+    command_add(command, xasprintf("--locale=%s", options->locale));
+    command_add(command, xstrdup("--data-checksums"));
+    command_add(command, xstrdup("--no-instructions"));
+    command_add(command, xstrdup("--no-sync"));
     return 0;
 }
 
-static int make_rewind(struct step_run *run, struct command *command)
+static int make_rewind(struct step_run *run, struct command_line *command)
 {
     const struct agent_options *options = &run->hands->config->options;
 
-    add(command, xasprintf("%s/pg_rewind", options->postgres_bindir));
-    add(command, xasprintf("--target-pgdata=%s", options->data_directory));
-    add(command, xasprintf("--source-server=host=%s port=%u user=ogel_rewind dbname=postgres"
-                           " application_name=ogel_rewind options='-c statement_timeout=0'",
-                           run->upstream.host, run->upstream.port));
-    add(command, xstrdup("--no-ensure-shutdown"));
-    add(command, xstrdup("--no-sync"));
-    add(command, xstrdup("--progress"));
+    command_add(command, xasprintf("%s/pg_rewind", options->postgres_bindir));
+    command_add(command, xasprintf("--target-pgdata=%s", options->data_directory));
+    command_add(command,
+                xasprintf("--source-server=host=%s port=%u user=ogel_rewind dbname=postgres"
+                          " application_name=ogel_rewind options='-c statement_timeout=0'",
+                          run->upstream.host, run->upstream.port));
+    command_add(command, xstrdup("--no-ensure-shutdown"));
+    command_add(command, xstrdup("--no-sync"));
+    command_add(command, xstrdup("--progress"));
     return use_passfile(run, command, "ogel_rewind", PASSWORD_REWIND);
 }
 
 /* Its own name: one that stands in no synchronous_standby_names (design section 5, trap 2). */
-static int make_clone(struct step_run *run, struct command *command)
+static int make_clone(struct step_run *run, struct command_line *command)
 {
     const struct agent_config *config = run->hands->config;
     uint32_t number = run->durable.incarnations[config->self].number;
@@ -192,19 +168,19 @@ static int make_clone(struct step_run *run, struct command *command)
     replication_role(role, config->ids[config->self], number);
     replication_name(name, config->ids[config->self], number, run->durable.promise.generation,
                      false);
-    add(command, xasprintf("%s/pg_basebackup", config->options.postgres_bindir));
-    add(command, xasprintf("--pgdata=%s", config->options.data_directory));
-    add(command, xasprintf("--dbname=host=%s port=%u user=%s application_name=%s",
-                           run->upstream.host, run->upstream.port, role, name));
-    add(command, xstrdup("--wal-method=stream"));
-    add(command, xstrdup("--checkpoint=fast"));
-    add(command, xstrdup("--no-sync"));
-    add(command, xstrdup("--progress"));
-    add(command, xstrdup("--no-password"));
+    command_add(command, xasprintf("%s/pg_basebackup", config->options.postgres_bindir));
+    command_add(command, xasprintf("--pgdata=%s", config->options.data_directory));
+    command_add(command, xasprintf("--dbname=host=%s port=%u user=%s application_name=%s",
+                                   run->upstream.host, run->upstream.port, role, name));
+    command_add(command, xstrdup("--wal-method=stream"));
+    command_add(command, xstrdup("--checkpoint=fast"));
+    command_add(command, xstrdup("--no-sync"));
+    command_add(command, xstrdup("--progress"));
+    command_add(command, xstrdup("--no-password"));
     return use_passfile(run, command, role, PASSWORD_REPLICATION);
 }
 
-static int make_restore(struct step_run *run, struct command *command)
+static int make_restore(struct step_run *run, struct command_line *command)
 {
     const struct agent_options *options = &run->hands->config->options;
     const struct snapshot_source *source = &run->step.source;
@@ -214,19 +190,19 @@ static int make_restore(struct step_run *run, struct command *command)
                        "snapshot %s is of PostgreSQL %u, this node runs %d: install the snapshot's "
                        "major version and set postgres_bindir",
                        source->id, source->pg_version / 10000, run->hands->pg_major);
-    add(command, xstrdup(ogelctl_path()));
-    add(command, xstrdup("snapshot"));
-    add(command, xstrdup("restore"));
-    add(command, xstrdup(source->id));
-    add(command, xasprintf("--store=%s", source->store));
+    command_add(command, xstrdup(ogelctl_path()));
+    command_add(command, xstrdup("snapshot"));
+    command_add(command, xstrdup("restore"));
+    command_add(command, xstrdup(source->id));
+    command_add(command, xasprintf("--store=%s", source->store));
     if (run->snapshots.credentials_file)
-        add(command, xasprintf("--store-credentials=%s", run->snapshots.credentials_file));
+        command_add(command, xasprintf("--store-credentials=%s", run->snapshots.credentials_file));
     if (run->snapshots.jobs > 0)
-        add(command, xasprintf("--jobs=%lld", (long long)run->snapshots.jobs));
+        command_add(command, xasprintf("--jobs=%lld", (long long)run->snapshots.jobs));
     if (run->snapshots.temporary_directory)
-        add_env(command, xasprintf("TMPDIR=%s", run->snapshots.temporary_directory));
-    add(command, xasprintf("--target=%s", options->data_directory));
-    add(command, xasprintf("--progress-fd=%d", progress_fd()));
+        command_add_env(command, xasprintf("TMPDIR=%s", run->snapshots.temporary_directory));
+    command_add(command, xasprintf("--target=%s", options->data_directory));
+    command_add(command, xasprintf("--progress-fd=%d", progress_fd()));
     return 0;
 }
 
@@ -335,7 +311,7 @@ static int empty_directory(struct step_run *run)
  * ------------------------------------------------------------------------------------------ */
 
 /* Between fork and exec: async-signal-safe calls only. */
-static void child_exec(const struct command *command, int output, pid_t parent)
+static void child_exec(const struct command_line *command, int output, pid_t parent)
 {
     int null;
 
@@ -368,13 +344,13 @@ static void write_pid_file(const char *state_directory, pid_t pid)
         return; /* the lock tells of it all the same; only its pid is then not known */
 }
 
-static int spawn(struct step_run *run, struct command *command, enum child kind)
+static int spawn(struct step_run *run, struct command_line *command, enum child kind)
 {
     int pipes[2];
     pid_t pid, parent = getpid();
 
-    add_env(command, xstrdup("LC_ALL=C"));
-    add_env(command, xstrdup("PATH=/usr/bin:/bin"));
+    command_add_env(command, xstrdup("LC_ALL=C"));
+    command_add_env(command, xstrdup("PATH=/usr/bin:/bin"));
     if (pipe2(pipes, O_CLOEXEC) != 0)
         return err_set_errno(&run->err, errno, "cannot make a pipe");
     pid = fork();
@@ -400,7 +376,7 @@ static int spawn(struct step_run *run, struct command *command, enum child kind)
 
 int child_start(struct step_run *run)
 {
-    struct command command = {.argc = 0};
+    struct command_line command = {.argc = 0};
     enum child kind;
     int rc = -1;
 
@@ -430,7 +406,7 @@ int child_start(struct step_run *run)
     }
     if (rc == 0)
         rc = spawn(run, &command, kind);
-    command_free(&command);
+    command_line_free(&command);
     if (rc < 0 && kind == CHILD_RESTORE)
         err_context(&run->err, "restore failed");
     return rc;

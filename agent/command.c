@@ -16,6 +16,26 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
+void command_add(struct command_line *line, char *arg)
+{
+    OGEL_CHECK(line->argc < COMMAND_ARGS_MAX - 1);
+    line->argv[line->argc++] = arg;
+}
+
+void command_add_env(struct command_line *line, char *entry)
+{
+    OGEL_CHECK(line->envc < COMMAND_ENV_MAX - 1);
+    line->env[line->envc++] = entry;
+}
+
+void command_line_free(struct command_line *line)
+{
+    for (int i = 0; i < line->argc; i++)
+        free(line->argv[i]);
+    for (int i = 0; i < line->envc; i++)
+        free(line->env[i]);
+}
+
 struct pipe_end {
     int fd;
     char *data;

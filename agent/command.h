@@ -1,6 +1,7 @@
 /*
  * One short-lived program, run to its end: PostgreSQL's tools that answer a question
- * (pg_controldata, pg_waldump). Not for clones and rewinds, which take long and are watched.
+ * (pg_controldata, pg_waldump). Clones, rewinds and snapshots take long and are watched; their
+ * command lines are put together here, too.
  */
 #ifndef OGEL_AGENT_COMMAND_H
 #define OGEL_AGENT_COMMAND_H
@@ -12,7 +13,21 @@
 
 #include "base/err.h"
 
-enum { COMMAND_OUTPUT_MAX = 1024 * 1024 };
+enum { COMMAND_OUTPUT_MAX = 1024 * 1024, COMMAND_ARGS_MAX = 32, COMMAND_ENV_MAX = 8 };
+
+/* Ended by NULLs, as execve() takes them; begins as {.argc = 0}. */
+struct command_line {
+    char *argv[COMMAND_ARGS_MAX];
+    int argc;
+    char *env[COMMAND_ENV_MAX]; /* "NAME=value" */
+    int envc;
+};
+
+/* Take over a malloc()ed string. */
+void command_add(struct command_line *line, char *arg);
+void command_add_env(struct command_line *line, char *entry);
+/* What it holds. */
+void command_line_free(struct command_line *line);
 
 struct command_result {
     int exit_code; /* -1: ended by a signal */

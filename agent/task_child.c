@@ -12,84 +12,49 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent/command.h"
+#include "agent/ogelctl.h"
 #include "agent/proc.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 
-#ifdef HAVE_CONFIG_H
-#    include "config.h"
-#endif
-#ifndef OGEL_BINDIR
-#    define OGEL_BINDIR "/usr/local/bin"
-#endif
-
-enum { ARGV_MAX = 32, PROGRESS_FD = 3, LOCK_FD_MIN = 16 };
+enum { PROGRESS_FD = 3, LOCK_FD_MIN = 16 };
 
 /* Of this agent's tasks; -1: not held yet. */
 static _Atomic int lock_fd = -1; /* taken by another thread than the one that starts children */
 
 /* --- the command line ----------------------------------------------------------------------- */
 
-struct command {
-    char *argv[ARGV_MAX];
-    int argc;
-    char *env[8];
-    int envc;
-    bool locked; /* holds the lock */
-};
-
-/* Takes ARG over. */
-static void add(struct command *command, char *arg)
+static void add_option(struct command_line *command, const char *name, const char *value)
 {
-    OGEL_CHECK(command->argc < ARGV_MAX - 1);
-    command->argv[command->argc++] = arg;
+    command_add(command, xstrdup(name));
+    command_add(command, xstrdup(value));
 }
 
-static void add_option(struct command *command, const char *name, const char *value)
+static void add_number(struct command_line *command, const char *name, int64_t value)
 {
-    add(command, xstrdup(name));
-    add(command, xstrdup(value));
-}
-
-static void add_number(struct command *command, const char *name, int64_t value)
-{
-    add(command, xstrdup(name));
-    add(command, xasprintf("%" PRId64, value));
-}
-
-static void add_env(struct command *command, char *entry)
-{
-    OGEL_CHECK(command->envc < (int)OGEL_ARRAY_LEN(command->env) - 1);
-    command->env[command->envc++] = entry;
-}
-
-static void command_free(struct command *command)
-{
-    for (int i = 0; i < command->argc; i++)
-        free(command->argv[i]);
-    for (int i = 0; i < command->envc; i++)
-        free(command->env[i]);
+    command_add(command, xstrdup(name));
+    command_add(command, xasprintf("%" PRId64, value));
 }
 
 /* Credentials are in a file that the child reads itself: not on its command line, which everybody
  * sees, nor in its environment or in this process. */
-static void begin(struct command *command, const struct agent_config *config, const char *verb,
+static void begin(struct command_line *command, const struct agent_config *config, const char *verb,
                   const char *store)
 {
     const struct snapshot_options *snapshots = &config->options.snapshots;
-    const char *program = getenv("OGEL_CTL");
 
-    add(command, xstrdup(program && program[0] != '\0' ? program : OGEL_BINDIR "/ogelctl"));
-    add(command, xstrdup("snapshot"));
-    add(command, xstrdup(verb));
+    command_add(command, xstrdup(ogelctl_path()));
+    command_add(command, xstrdup("snapshot"));
+    command_add(command, xstrdup(verb));
     if (snapshots->credentials_file)
         add_option(command, "--store-credentials", snapshots->credentials_file);
-    add_env(command, xasprintf("OGEL_STORE=%s", store));
-    add_env(command, xstrdup("LC_ALL=C"));
-    add_env(command, xstrdup("PATH=/usr/bin:/bin"));
+    command_add_env(command, xasprintf("OGEL_STORE=%s", store));
+    command_add_env(command, xstrdup("LC_ALL=C"));
+    command_add_env(command, xstrdup("PATH=/usr/bin:/bin"));
     if (snapshots->temporary_directory)
-        add_env(command, xasprintf("TMPDIR=%s", snapshots->temporary_directory));
+        command_add_env(command, xasprintf("TMPDIR=%s", snapshots->temporary_directory));
 }
 
 /* The managed access rules admit replication of the superuser through this socket. */
@@ -107,11 +72,11 @@ static char *conninfo(const struct agent_config *config)
                      config->options.postgres.port);
 }
 
-static void add_create(struct command *command, const struct agent_config *config,
+static void add_create(struct command_line *command, const struct agent_config *config,
                        const struct task_request *request)
 {
-    add(command, xstrdup("--conninfo"));
-    add(command, conninfo(config));
+    command_add(command, xstrdup("--conninfo"));
+    command_add(command, conninfo(config));
     if (request->parent[0] != '\0')
         add_option(command, "--parent", request->parent);
     if (request->level > 0)
@@ -120,7 +85,7 @@ static void add_create(struct command *command, const struct agent_config *confi
         add_option(command, "--max-rate", request->max_rate);
 }
 
-static void add_gc(struct command *command, const struct task_request *request)
+static void add_gc(struct command_line *command, const struct task_request *request)
 {
     static const char *const names[] = {"--keep-daily", "--keep-weekly", "--keep-monthly",
                                         "--keep-least"};
@@ -130,14 +95,14 @@ static void add_gc(struct command *command, const struct task_request *request)
             add_number(command, names[i], request->keep[i]);
 }
 
-static void make_command(struct command *command, const struct agent_config *config,
+static void make_command(struct command_line *command, const struct agent_config *config,
                          const struct task_request *request)
 {
     const struct snapshot_options *snapshots = &config->options.snapshots;
 
     begin(command, config, task_kind_names[request->kind], request->store);
     if (request->snapshot[0] != '\0')
-        add(command, xstrdup(request->snapshot));
+        command_add(command, xstrdup(request->snapshot));
     if (request->kind == TASK_CREATE)
         add_create(command, config, request);
     else if (request->kind == TASK_GC)
@@ -150,7 +115,6 @@ static void make_command(struct command *command, const struct agent_config *con
     if (snapshots->jobs > 0 && request->kind != TASK_GC)
         add_number(command, "--jobs", snapshots->jobs);
     add_number(command, "--progress-fd", PROGRESS_FD);
-    command->locked = true;
 }
 
 /* --- starting ------------------------------------------------------------------------------- */
@@ -178,7 +142,7 @@ static void be_expendable(void)
 /* Between fork and exec: async-signal-safe calls only, and all signals blocked until they do what
  * they do in any program: the loop's handlers would tell the agent's loop. What is said to people,
  * and for a listing the answer, goes to OUTPUT; a task tells it on PROGRESS_FD. */
-static void child_exec(const struct command *command, int output, pid_t parent)
+static void child_exec(const struct command_line *command, bool locked, int output, pid_t parent)
 {
     int null;
 
@@ -187,12 +151,12 @@ static void child_exec(const struct command *command, int output, pid_t parent)
         _exit(127);
     setsid();
     null = open("/dev/null", O_RDWR);
-    if (null < 0 || dup2(null, 0) < 0 || dup2(command->locked ? null : output, 1) < 0 ||
+    if (null < 0 || dup2(null, 0) < 0 || dup2(locked ? null : output, 1) < 0 ||
         dup2(output, 2) < 0 || chdir("/") != 0)
         _exit(127);
     proc_child_reset();
     be_expendable();
-    if (command->locked) {
+    if (locked) {
         if (!hold_lock())
             dprintf(2, "cannot write task.lock in the state directory: errno %d\n", errno);
         if (dup2(2, PROGRESS_FD) < 0)
@@ -203,7 +167,9 @@ static void child_exec(const struct command *command, int output, pid_t parent)
     _exit(127);
 }
 
-static int spawn(const struct command *command, struct task_child *child, struct err *err)
+/* LOCKED: it holds the lock, and tells on PROGRESS_FD. */
+static int spawn(const struct command_line *command, bool locked, struct task_child *child,
+                 struct err *err)
 {
     int pipes[2];
     pid_t pid, parent = getpid();
@@ -215,7 +181,7 @@ static int spawn(const struct command *command, struct task_child *child, struct
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pid = fork();
     if (pid == 0)
-        child_exec(command, pipes[1], parent);
+        child_exec(command, locked, pipes[1], parent);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(pipes[1]);
     if (pid < 0) {
@@ -236,7 +202,7 @@ static int spawn(const struct command *command, struct task_child *child, struct
 int task_child_start(const struct agent_config *config, const struct task_request *request,
                      struct task_child *child, struct err *err)
 {
-    struct command command = {.argc = 0};
+    struct command_line command = {.argc = 0};
     int rc;
 
     if (lock_fd < 0)
@@ -245,21 +211,21 @@ int task_child_start(const struct agent_config *config, const struct task_reques
                        "killed, ask again",
                        config->options.state_directory);
     make_command(&command, config, request);
-    rc = spawn(&command, child, err);
-    command_free(&command);
+    rc = spawn(&command, true, child, err);
+    command_line_free(&command);
     return rc;
 }
 
 int task_child_list(const struct agent_config *config, const char *store, struct task_child *child,
                     struct err *err)
 {
-    struct command command = {.argc = 0};
+    struct command_line command = {.argc = 0};
     int rc;
 
     begin(&command, config, "list", store);
     add_option(&command, "-o", "json");
-    rc = spawn(&command, child, err);
-    command_free(&command);
+    rc = spawn(&command, false, child, err);
+    command_line_free(&command);
     return rc;
 }
 
