@@ -115,6 +115,7 @@ static void position_read(struct agent *agent, const struct step_run *run)
     in->position_promise = run->durable.promise;
     in->position = run->position;
     in->record_end = run->end;
+    in->consistent = run->consistent;
     in->replay_lsn = run->replay_lsn;
     in->lineage = run->lineage;
     in->newest_history = run->newest_history;

@@ -327,7 +327,7 @@ static int try_descendant(const struct reader *reader, uint32_t timeline,
 }
 
 int pgdata_wal_end(const char *bindir, const char *datadir, int64_t timeout_ms,
-                   struct position *end, struct err *err)
+                   struct position *end, struct position *consistent, struct err *err)
 {
     struct reader reader = {bindir, datadir, clock_mono_ms() + timeout_ms, 0};
     struct pgdata_control control;
@@ -338,10 +338,11 @@ int pgdata_wal_end(const char *bindir, const char *datadir, int64_t timeout_ms,
     bool found = false;
     int rc = -1;
 
-    *end = (struct position){0};
+    *end = *consistent = (struct position){0};
     if (pgdata_control_read(bindir, datadir, timeout_ms, &control, err) != 0)
         goto out;
     reader.segment_bytes = control.wal_segment_bytes;
+    *consistent = control.min_recovery;
     if (read_start(&reader, &control, &start, err) != 0 ||
         pgdata_history_list(datadir, timelines, HISTORY_MAX_FILES, &count, err) != 0)
         goto out;

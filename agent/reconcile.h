@@ -171,6 +171,7 @@ struct inputs {
     struct promise position_promise;
     struct position position;   /* end of flushed WAL */
     struct position record_end; /* end of the last complete record */
+    struct position consistent; /* stopped: it starts up once it has WAL up to there; 0: any */
     uint64_t replay_lsn;
     struct lineage lineage;
     uint32_t newest_history; /* the greatest timeline that a running server may have set out for */

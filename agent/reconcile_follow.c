@@ -232,6 +232,16 @@ static bool set_out_elsewhere(const struct inputs *in, const struct lineage *lea
     return true;
 }
 
+/* A rewind copies pages from a server that goes on writing. What it copied is of use only with WAL
+ * up to where that server was by then; another leader may not have that. */
+static bool can_become_consistent(const struct inputs *in, const struct lineage *leader)
+{
+    struct position need = in->consistent;
+
+    return need.timeline == 0 || lineage_holds(leader, need) ||
+           (need.lsn <= in->record_end.lsn && lineage_holds(&in->lineage, need));
+}
+
 /* What is missing here is nowhere any more: the reason to ask for leave. */
 static bool clone_for_wal(const struct inputs *in, struct step *step)
 {
@@ -256,6 +266,8 @@ static bool join(const struct inputs *in, struct step *step)
     leader = leader_report(in);
     if (!leader || !history_is_told(leader))
         return choose_wait(step, AGENT_REASON_WAIT_LEADER, WAKE_MS);
+    if (!can_become_consistent(in, &leader->lineage))
+        return clone(in, step);
     switch (lineage_fork(&in->lineage, in->record_end, &leader->lineage, &fork)) {
     case FORK_PREFIX:
         if (leader->oldest_lsn > in->record_end.lsn)

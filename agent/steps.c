@@ -200,7 +200,7 @@ static int clean_history(struct step_run *run, const struct pgdata_control *cont
                          uint32_t *above)
 {
     uint32_t *timelines = xcalloc(HISTORIES_MAX, sizeof *timelines);
-    struct position end;
+    struct position end, consistent;
     size_t count;
     int rc = -1;
 
@@ -208,8 +208,8 @@ static int clean_history(struct step_run *run, const struct pgdata_control *cont
         goto out;
     *above = control->redo.timeline;
     if (count > 0 && timelines[count - 1] > control->redo.timeline) {
-        if (pgdata_wal_end(bindir(run), data_directory(run), WAL_END_TIMEOUT_MS, &end, &run->err) <
-            0)
+        if (pgdata_wal_end(bindir(run), data_directory(run), WAL_END_TIMEOUT_MS, &end, &consistent,
+                           &run->err) < 0)
             goto out;
         *above = end.timeline;
         if (pgdata_history_clean(data_directory(run), end.timeline, &run->err) < 0)
@@ -437,8 +437,8 @@ static int read_position(struct step_run *run)
         return -1;
     if (!run->clean && flush_wal(run) < 0)
         return -1;
-    if (pgdata_wal_end(bindir(run), data_directory(run), WAL_END_TIMEOUT_MS, &run->end, &run->err) <
-        0)
+    if (pgdata_wal_end(bindir(run), data_directory(run), WAL_END_TIMEOUT_MS, &run->end,
+                       &run->consistent, &run->err) < 0)
         return -1;
     run->position = run->end;
     run->replay_lsn = run->end.lsn;

@@ -84,6 +84,7 @@ struct step_run {
     struct look look; /* STEP_START: .pm of the new server */
     struct position position;
     struct position end;
+    struct position consistent; /* READ_POSITION of a stopped server */
     uint64_t replay_lsn;
     struct lineage lineage;
     uint32_t newest_history; /* READ_POSITION of a running server */

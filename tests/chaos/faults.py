@@ -435,7 +435,7 @@ def counted(w, prefix):
 
 # --- commands -----------------------------------------------------------------------------------------------------
 
-# Mixed with others, a command may be refused with good reason; it must have been answered.
+# Mixed with others, a command may be refused with good reason, and its answer may come too late to be waited for.
 
 @kind("switchover-storm", part="orchestrator", count=(3, 5), first=(0, 1), hold=(0, 0))
 def switchover_storm(w, p):
@@ -453,7 +453,7 @@ def switchover_storm(w, p):
             time.sleep(STORM_PAUSE_S)
         done += moved
     yield f"{done} of {p.count} carried out, {answers} times asked"
-    if not answers or not done and not w.mixed:
+    if not done and not w.mixed:
         raise NotInjected("no switchover came about")
     return f"generation {before} and then {w.generation()}"
 

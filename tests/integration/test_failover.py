@@ -2,12 +2,15 @@
 
 import os
 import random
+import shutil
 import signal
 import time
 
+import yaml
+
 import procs
 from clients import Writer
-from harness import deadline, wait
+from harness import deadline, pg_bindir, wait
 
 CLUSTER = {}
 WEIGHT = 2
@@ -189,6 +192,55 @@ def test_failover__follower_away_for_longer_than_wal_is_kept__is_cloned_again(c)
     assert c.leader() is leader
     assert "C4" in [e.get("reason") for e in c.events()[seen:]] + [e.get("reason") for e in c.events()[-100:]]
     c.settings({"wal_keep_size": None, "max_wal_size": None})
+
+
+@deadline(180)
+def test_failover__source_of_a_rewind_lost_with_wal_that_the_copy_needs__copy_is_made_anew(c):
+    """pg_rewind copies WAL and pages of a server that goes on writing, each at its time. When that server falls with
+    what only the pages have, Postgres cannot start the copy, not even as the next leader's standby."""
+    old = c.leader()
+    old.sql("CREATE TABLE IF NOT EXISTS tail (x int)", database=c.database)
+    stop_senders(old)
+    old.sql("SET synchronous_commit = local; INSERT INTO tail SELECT generate_series(1, 10000)", database=c.database)
+    seen = len(c.events())
+    old.kill()
+    source = c.wait_leader(15, other_than=old)
+    heir = next(n for n in c.nodes if n not in (old, source))
+    wait(lambda: source.streaming() and happened(c, seen, source, "N8"), 15, f"{source.id} leads and has settled")
+    wal = f"pg_wal/{source.one('SELECT pg_walfile_name(pg_current_wal_lsn())')}"
+    copied_early = procs.give(shutil.copy(f"{source.data}/{wal}", f"{old.dir}/segment"))
+    stop_senders(source)
+    source.sql("SET synchronous_commit = local; INSERT INTO tail SELECT generate_series(1, 1000)", database=c.database)
+    config = yaml.safe_load(open(old.config))
+    config["postgres_bindir"] = bindir_with(c, "pg_rewind", f"cat {copied_early} >{old.data}/{wal}; rm {copied_early}; "
+                                            f"until test -e {old.dir}/go; do sleep 0.05; done")
+    procs.write_file(old.config, yaml.safe_dump(config))
+    old.process.start()
+    wait(lambda: not os.path.exists(copied_early), 15, f"{old.id} is rewound")
+    source.kill()
+    procs.write_file(f"{old.dir}/go", "")
+    wait(heir.is_primary, 15, f"{heir.id} leads")
+    source.process.start()
+    c.wait_healthy(30)
+    assert c.leader() is heir and happened(c, seen, old, "C2"), c.events()[seen:]
+
+
+def stop_senders(node):
+    procs.send([r[0] for r in node.sql("SELECT pid FROM pg_stat_replication")], signal.SIGSTOP)
+
+
+def bindir_with(c, program, afterwards):
+    """Postgres' programs; after this one has done its work a command of the shell runs."""
+    bindir = procs.make_dir(f"{c.root}/bindir", 0o755)
+    for name in os.listdir(pg_bindir()):
+        os.symlink(f"{pg_bindir()}/{name}", f"{bindir}/{name}")
+    os.unlink(f"{bindir}/{program}")
+    procs.write_file(f"{bindir}/{program}", f"#!/bin/sh -e\n{pg_bindir()}/{program} \"$@\"\n{afterwards}\n", 0o755)
+    return bindir
+
+
+def happened(c, seen, node, reason):
+    return any(e.get("node") == node.id and e.get("reason") == reason for e in c.events()[seen:])
 
 
 @deadline(120)

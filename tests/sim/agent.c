@@ -412,13 +412,15 @@ static bool copy_from_leader(int index, bool rewind)
             disk->wal.written -= RECORD *
                                  (uint64_t)dice((uint32_t)((disk->wal.written - oldest) / RECORD));
     }
+    disk->consistent_branch = disk->wal.branch;
     disk->consistent_at = disk->wal.written;
     if (rewind && happens(300)) { /* the last piece was not copied: it has to be streamed */
         uint64_t begin = world.branches[disk->wal.branch].begin + RECORD;
+        uint32_t records = (uint32_t)((disk->wal.written - begin) / RECORD);
 
         disk->consistent_at = record_end(source->disk.wal.written);
         if (disk->wal.written > begin)
-            disk->wal.written -= RECORD;
+            disk->wal.written -= RECORD * (1 + (uint64_t)dice(records < 4 ? records : 4));
     }
     disk->wal.branch = branch_at(disk->wal.branch, disk->wal.written);
     disk->wal.flushed = disk->wal.written;
@@ -446,11 +448,12 @@ static bool child_result(int index)
         disk->wal = (struct wal){
             .branch = world.branch_count++, .written = 10 * RECORD, .flushed = 10 * RECORD};
         world.wal_replaced[index] = true;
+        disk->consistent_branch = disk->wal.branch;
         disk->consistent_at = disk->oldest_lsn = 0;
         memset(disk->histories, 0, sizeof disk->histories);
         return true;
     case CHILD_REWIND:
-        if (!disk->clean || !disk->present)
+        if (!disk->clean || !disk->present || !consistent(disk))
             return false;
         return copy_from_leader(index, true);
     case CHILD_CLONE: return copy_from_leader(index, false);

@@ -442,11 +442,18 @@ void server_tick(int index, uint32_t tick)
         count_step();
         conns_poke(index);
     }
-    if (s->starting && world.now_ms >= s->ready_ms &&
-        m->disk.wal.written >= m->disk.consistent_at &&
+    if (s->starting && world.now_ms >= s->ready_ms && consistent(&m->disk) &&
         s->applied == record_end(m->disk.wal.written)) {
         s->starting = false;
+        m->disk.consistent_branch = m->disk.wal.branch;
+        m->disk.consistent_at = s->applied;
         count_step();
+    }
+    if (s->starting && !consistent_possible(&m->disk)) {
+        /* "unexpected timeline ID in checkpoint record, before reaching minimum recovery point" */
+        trace("n%d/%d Postgres panics: its data is ahead of this history", m->slot + 1, index);
+        server_kill(index, false);
+        return;
     }
     if (!s->primary)
         standby_tick(index);

@@ -137,6 +137,7 @@ struct disk {
     bool primary; /* by the control file */
     uint64_t data_id;
     struct wal wal;
+    int consistent_branch; /* it starts up once it has this branch's WAL up to there */
     uint64_t consistent_at;
     uint64_t oldest_lsn; /* WAL before is gone */
     struct replication conf;
@@ -166,6 +167,7 @@ struct run {
     bool names_shown;
     uint32_t new_life;
     struct position position, end;
+    struct position consistent;
     uint64_t replay_lsn;
     struct lineage lineage;
     uint32_t timeline, newest_history;
@@ -584,6 +586,9 @@ int64_t own_clock(const struct machine *m);
 /* wal.c */
 int branch_at(int branch, uint64_t lsn);
 bool branch_contains(int branch, uint64_t end, int other, uint64_t lsn);
+/* Does what is on this disk need WAL that its own can still become, and has it come? */
+bool consistent_possible(const struct disk *disk);
+bool consistent(const struct disk *disk);
 bool branch_descends(int branch, int ancestor); /* or is it */
 uint64_t record_end(uint64_t lsn);
 struct position wal_position(const struct wal *wal, uint64_t lsn);

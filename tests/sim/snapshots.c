@@ -26,8 +26,7 @@ void snapshot_take(void)
     struct snapshot *s = &world.snapshots[world.snapshot_count % SNAPSHOTS_MAX];
 
     if (!m->disk.present || m->disk.torn || m->disk.spoiled || m->disk.rolled_back ||
-        !m->server.running || m->server.starting || !m->durable.complete ||
-        m->server.applied < m->disk.consistent_at)
+        !m->server.running || m->server.starting || !m->durable.complete || !consistent(&m->disk))
         return;
     *s = (struct snapshot){
         .cluster = m->durable.cluster, .branch = branch_at(m->disk.wal.branch, end), .end = end};
@@ -57,6 +56,7 @@ void snapshot_choose(enum request_kind kind, struct snapshot_source *source)
 static void copy_comes(struct disk *disk, int branch, uint64_t end)
 {
     disk->wal = (struct wal){.branch = branch, .written = end, .flushed = end};
+    disk->consistent_branch = branch;
     disk->consistent_at = end;
     disk->oldest_lsn = end > 2 * RECORD ? end - 2 * RECORD : 0;
     memset(disk->histories, 0, sizeof disk->histories);

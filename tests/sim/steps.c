@@ -132,6 +132,9 @@ static bool effect_read_position(int index, struct run *run)
             return false;
         m->disk.wal.flushed = m->disk.wal.written; /* syncfs() */
         run->position = run->end = wal_position(wal, record_end(wal->written));
+        run->consistent = (struct position){
+            world.branches[branch_at(m->disk.consistent_branch, m->disk.consistent_at)].timeline,
+            m->disk.consistent_at};
     } else {
         if (!same_server(m, run) || m->server.frozen || m->server.starting || m->server.stopping ||
             m->server.primary || m->server.replay_held || m->server.reload_ms ||
@@ -496,6 +499,7 @@ static void position_read(struct machine *m, const struct run *run)
     in->position_promise = run->durable.promise;
     in->position = run->position;
     in->record_end = run->end;
+    in->consistent = run->consistent;
     in->replay_lsn = run->replay_lsn;
     in->lineage = run->lineage;
     in->newest_history = run->newest_history;

@@ -429,6 +429,20 @@ static bool rewound_starts(const struct theme *theme)
            m->server.running && m->server.starting;
 }
 
+/* What it was copied from has WAL that nobody else has, and is gone. */
+static void third_hangs(struct theme *theme)
+{
+    int index = later_leader(theme);
+
+    freeze_server(index == theme->gone ? theme->other : theme->gone, LONG_MS);
+}
+
+static void source_is_lost(struct theme *theme)
+{
+    thaw_servers(theme);
+    lose_later_leader(theme);
+}
+
 /* --- the document is changed while nobody leads --- */
 
 static void ask_for_maintenance(struct theme *theme)
@@ -518,6 +532,12 @@ static const struct theme_plot plots[] = {
      {{at_once, followers_hang, 0, 100},
       {at_once, leader_dies_with_its_tail, 200, 600},
       {rewound_starts, strike_later_leader, 0, 20}}},
+    {"a rewound copy whose source is lost",
+     {{at_once, followers_hang, 0, 100},
+      {at_once, leader_dies_with_its_tail, 200, 600},
+      {another_leads, third_hangs, 0, 100},
+      {rewound_starts, source_is_lost, 0, 20},
+      {at_once, heal, 2000, LONG_MS}}},
     {"maintenance without a leader",
      {{at_once, ask_for_maintenance, 0, 100},
       {document_is_there, lose_leader, 0, 300},

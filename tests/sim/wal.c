@@ -31,6 +31,21 @@ bool branch_contains(int branch, uint64_t end, int other, uint64_t lsn)
     return false;
 }
 
+bool consistent(const struct disk *disk)
+{
+    return branch_contains(disk->wal.branch, record_end(disk->wal.written),
+                           branch_at(disk->consistent_branch, disk->consistent_at),
+                           disk->consistent_at);
+}
+
+bool consistent_possible(const struct disk *disk)
+{
+    uint64_t end = record_end(disk->wal.written);
+
+    return consistent(disk) || branch_contains(disk->consistent_branch, disk->consistent_at,
+                                               branch_at(disk->wal.branch, end), end);
+}
+
 bool branch_descends(int branch, int ancestor)
 {
     while (branch >= 0 && branch != ancestor)

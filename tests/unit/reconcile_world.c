@@ -225,6 +225,7 @@ void world_do_read_position(struct world *w)
     w->in.position_valid = true;
     w->in.position_promise = w->durable.promise;
     w->in.position = w->in.record_end = w->wal_end;
+    w->in.consistent = w->in.pg == PG_UP ? (struct position){0} : w->consistent;
     w->in.lineage = w->lineage;
     w->in.replay_lsn = w->wal_end.lsn;
 }

@@ -16,8 +16,9 @@ struct world {
     struct report peers[NODE_COUNT];
     struct step step;
     char trace[1024];
-    struct position wal_end;  /* what READ_POSITION finds */
-    struct position copy_end; /* … after a clone or rewind */
+    struct position wal_end;    /* what READ_POSITION finds */
+    struct position consistent; /* of a stopped server */
+    struct position copy_end;   /* … after a clone or rewind */
     struct lineage lineage;
     bool receiver_sticks; /* outlives SIGTERM */
     bool position_fails;

@@ -156,6 +156,42 @@ static void test_follow__wal_gone_from_the_leader__asks_before_it_discards(void 
     assert_string_equal(world_run(&w), "P2 G1 G2 V1 T10 C2 C3");
 }
 
+static void make_rewound(struct world *w)
+{
+    world_make_follower(w);
+    world_end_server(w, PG_DOWN, false);
+    w->durable.marker = MARKER_REWIND;
+    w->durable.complete = false;
+    w->durable.rewound = w->durable.marker_done = true;
+    w->consistent = (struct position){5, 950};
+}
+
+/* Found by tests/chaos: pg_rewind had copied pages of a leader that went on writing and was lost;
+ * the next one had no WAL to start them up with, and Postgres was started again and again. */
+static void test_follow__copy_that_no_wal_of_the_leader_can_start__is_cloned(void **state)
+{
+    struct world w;
+
+    (void)state;
+    make_rewound(&w);
+    lead_elsewhere(&w, 6, 940);
+    world_tell_follow(&w, 6, Q, OTHER);
+    w.stop_before = STEP_ASK_DISCARD;
+    world_run(&w);
+    assert_int_equal(w.step.kind, STEP_ASK_DISCARD);
+}
+
+static void test_follow__copy_that_more_wal_of_the_leader_can_start__is_attached(void **state)
+{
+    struct world w;
+
+    (void)state;
+    make_rewound(&w);
+    lead_elsewhere(&w, 6, 960);
+    world_tell_follow(&w, 6, Q, OTHER);
+    assert_non_null(strstr(world_run(&w), "T2"));
+}
+
 /* Found by tests/sim: both followers had to be cloned; one was down while it waited for leave, and
  * so the other was refused as well. */
 static void test_follow__waits_for_leave_to_discard__is_up_meanwhile(void **state)
@@ -752,6 +788,8 @@ int main(void)
         T(test_follow__rewind_fails__is_cloned),
         T(test_follow__agent_killed_in_a_rewind__does_not_rewind_again),
         T(test_follow__wal_gone_from_the_leader__asks_before_it_discards),
+        T(test_follow__copy_that_no_wal_of_the_leader_can_start__is_cloned),
+        T(test_follow__copy_that_more_wal_of_the_leader_can_start__is_attached),
         T(test_follow__waits_for_leave_to_discard__is_up_meanwhile),
         T(test_follower__admits_no_replication_connection__a_granted_node_does),
         T(test_follow__copy_with_wal_that_nobody_granted__is_given_up),
