@@ -35,6 +35,8 @@ static void persisted(struct agent *agent, const struct step_run *run)
         in->replay_unblocked = false;
         agent->discard_until_ms = 0;
     }
+    if (next->data_id != agent->durable.data_id)
+        in->position_failing_ms = 0; /* that was another copy */
     if (next->job.id != agent->durable.job.id)
         in->job_stopped = false;
     if (!incarnations_equal(next, &agent->durable))

@@ -242,6 +242,13 @@ static bool can_become_consistent(const struct inputs *in, const struct lineage 
            (need.lsn <= in->record_end.lsn && lineage_holds(&in->lineage, need));
 }
 
+/* A rewind leaves the WAL that its source had, and recovery may have to begin before that. */
+static bool copy_is_unreadable(const struct inputs *in)
+{
+    return !in->durable->complete && in->pg == PG_DOWN && in->position_failing_ms &&
+           in->now_ms - in->position_failing_ms > in->options.position_timeout_ms;
+}
+
 /* What is missing here is nowhere any more: the reason to ask for leave. */
 static bool clone_for_wal(const struct inputs *in, struct step *step)
 {
@@ -261,6 +268,8 @@ static bool join(const struct inputs *in, struct step *step)
 
     if (fence(in, step))
         return true;
+    if (copy_is_unreadable(in))
+        return clone(in, step);
     if (position_read(in, step) || disown_wal(in, step))
         return true;
     leader = leader_report(in);

@@ -414,6 +414,7 @@ static bool copy_from_leader(int index, bool rewind)
     }
     disk->consistent_branch = disk->wal.branch;
     disk->consistent_at = disk->wal.written;
+    disk->headless = rewind && happens(20);
     if (rewind && happens(300)) { /* the last piece was not copied: it has to be streamed */
         uint64_t begin = world.branches[disk->wal.branch].begin + RECORD;
         uint32_t records = (uint32_t)((disk->wal.written - begin) / RECORD);
@@ -450,6 +451,7 @@ static bool child_result(int index)
         world.wal_replaced[index] = true;
         disk->consistent_branch = disk->wal.branch;
         disk->consistent_at = disk->oldest_lsn = 0;
+        disk->headless = false;
         memset(disk->histories, 0, sizeof disk->histories);
         return true;
     case CHILD_REWIND:

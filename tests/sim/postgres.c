@@ -136,7 +136,7 @@ bool server_start(int index, const struct replication *conf)
     s->life = ++world.life;
     s->since_ms = world.now_ms;
     s->ready_ms = world.now_ms + (happens(50) ? between(200, 3000) : between(20, 100));
-    if (poisoned(&m->disk))
+    if (poisoned(&m->disk) || m->disk.headless)
         s->ready_ms = world.now_ms + FOR_EVER_MS;
     s->conn = NOBODY;
     s->bound = m->disk.wal.branch;

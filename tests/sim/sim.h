@@ -139,6 +139,7 @@ struct disk {
     struct wal wal;
     int consistent_branch; /* it starts up once it has this branch's WAL up to there */
     uint64_t consistent_at;
+    bool headless;       /* the WAL where recovery would begin is missing */
     uint64_t oldest_lsn; /* WAL before is gone */
     struct replication conf;
     bool conf_written;

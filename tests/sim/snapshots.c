@@ -58,6 +58,7 @@ static void copy_comes(struct disk *disk, int branch, uint64_t end)
     disk->wal = (struct wal){.branch = branch, .written = end, .flushed = end};
     disk->consistent_branch = branch;
     disk->consistent_at = end;
+    disk->headless = false;
     disk->oldest_lsn = end > 2 * RECORD ? end - 2 * RECORD : 0;
     memset(disk->histories, 0, sizeof disk->histories);
     for (int b = branch; b >= 0; b = world.branches[b].parent)

@@ -128,7 +128,7 @@ static bool effect_read_position(int index, struct run *run)
 
     run->replay_lsn = run->had_server ? m->server.applied : record_end(wal->written);
     if (!run->had_server) {
-        if (!m->disk.present || m->disk.torn || m->server.running)
+        if (!m->disk.present || m->disk.torn || m->disk.headless || m->server.running)
             return false;
         m->disk.wal.flushed = m->disk.wal.written; /* syncfs() */
         run->position = run->end = wal_position(wal, record_end(wal->written));
@@ -407,6 +407,8 @@ static void persisted(int index, const struct run *run)
         in->replay_unblocked = false;
         m->discard_until_ms = 0;
     }
+    if (next->data_id != m->durable.data_id)
+        in->position_failing_ms = 0;
     if (next->job.id != m->durable.job.id)
         in->job_stopped = false;
     if (!incarnations_equal(next, &m->durable))

@@ -192,6 +192,28 @@ static void test_follow__copy_that_more_wal_of_the_leader_can_start__is_attached
     assert_non_null(strstr(world_run(&w), "T2"));
 }
 
+static void test_follow__copy_whose_wal_cannot_be_read__is_cloned(void **state)
+{
+    struct world w;
+
+    (void)state;
+    make_rewound(&w);
+    lead_elsewhere(&w, 6, 960);
+    world_tell_follow(&w, 6, Q, OTHER);
+    w.stop_before = STEP_READ_POSITION;
+    world_run(&w);
+    assert_int_equal(w.step.kind, STEP_READ_POSITION);
+    w.in.position_failing_ms = w.in.now_ms;
+    w.in.now_ms += w.in.options.position_timeout_ms + 1;
+    reconcile(&w.in, &w.step);
+    assert_int_equal(w.step.kind, STEP_ASK_DISCARD);
+
+    /* complete data is more than a copy: an operator has to say that it may go */
+    w.durable.complete = true;
+    reconcile(&w.in, &w.step);
+    assert_int_equal(w.step.kind, STEP_READ_POSITION);
+}
+
 /* Found by tests/sim: both followers had to be cloned; one was down while it waited for leave, and
  * so the other was refused as well. */
 static void test_follow__waits_for_leave_to_discard__is_up_meanwhile(void **state)
@@ -790,6 +812,7 @@ int main(void)
         T(test_follow__wal_gone_from_the_leader__asks_before_it_discards),
         T(test_follow__copy_that_no_wal_of_the_leader_can_start__is_cloned),
         T(test_follow__copy_that_more_wal_of_the_leader_can_start__is_attached),
+        T(test_follow__copy_whose_wal_cannot_be_read__is_cloned),
         T(test_follow__waits_for_leave_to_discard__is_up_meanwhile),
         T(test_follower__admits_no_replication_connection__a_granted_node_does),
         T(test_follow__copy_with_wal_that_nobody_granted__is_given_up),
