@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """/connect under load, both intents, with a token: latency at a fixed rate while the topology changes once a second
-(a follower leaves or comes back; its agents are simulated), the same while a leader dies once a second (requests wait
-for the next one), and the most requests a second beside a bare libmicrohttpd "hello", in pairs whose order
-alternates."""
+(a follower leaves or comes back; its agents are simulated) beside a bare libmicrohttpd "hello" at that rate, the same
+while a leader dies once a second (requests wait for the next one), and the most requests a second beside the bare
+server; in pairs whose order alternates."""
 
 import json
 import os
@@ -29,28 +29,32 @@ def load(port, seconds, token=None, rate=None, connections=16, paths=PATHS):
     return json.loads(done.stdout)
 
 
-def bare(seconds, connections):
-    """Requests a second of the bare server."""
+def bare(seconds, connections, rate=None):
     server = subprocess.Popen([harness.tool("tests/bench/http_floor"), "bare"], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, text=True)
     try:
-        return load(int(server.stdout.readline()), seconds, connections=connections)
+        return load(int(server.stdout.readline()), seconds, connections=connections, rate=rate)
     finally:
         server.stdin.close()
         server.wait()
         server.stdout.close()
 
 
+def quantiles(runs):
+    return {name: summary([x[name] for x in runs], 0) for name in ("p50_us", "p90_us", "p99_us", "p999_us")}
+
+
 def main():
     p = benchlib.parser(__doc__)
     p.add_argument("--rate", type=int, default=2000)
-    p.add_argument("--seconds", type=int, default=20, help="of each run at a fixed rate")
+    p.add_argument("--seconds", type=int, default=10, help="of each run at a fixed rate")
+    p.add_argument("--runs", type=int, default=5, help="at a fixed rate")
     p.add_argument("--pairs", type=int, default=7)
     p.add_argument("--pair-seconds", type=int, default=4)
     p.add_argument("--connections", type=int, default=16)
     args = p.parse_args()
     harness.use_build(args.build)
-    ours, floor = [], []
+    ours, floor, changing, steady = [], [], [], []
     with benchlib.scratch("connect") as root:
         with fakes.Fakes(os.path.join(root, "flap"), 1, lag_ms=1000, flap_ms=1000) as agents, \
                 fakes.Orchestrator(agents) as o:
@@ -61,9 +65,11 @@ def main():
 
             def of_floor():
                 floor.append(bare(args.pair_seconds, args.connections))
-            changing = load(o.port, args.seconds, token, args.rate, args.connections)
+            for i in range(args.runs):
+                changing.append(load(o.port, args.seconds, token, args.rate, args.connections))
+                steady.append(bare(args.seconds, args.connections, args.rate))
+                progress(f"{i + 1}/{args.runs}: {changing[-1]} beside {steady[-1]}")
             changes = agents.stats()["flaps"]
-            progress(f"{changing}")
             for i in range(args.pairs):
                 for one in (of_ours, of_floor) if i % 2 == 0 else (of_floor, of_ours):
                     one()
@@ -74,7 +80,8 @@ def main():
             deaths = agents.stats()["kills"]
     rate = "per_second"
     benchlib.report(args, {
-        "topology_changes": {**changing, "changes": changes},
+        "topology_changes": {**quantiles(changing), "errors": sum(x["errors"] for x in changing), "changes": changes},
+        "bare_at_that_rate": quantiles(steady),
         "leaders_die": {**dying, "deaths": deaths},
         "connect_per_s": summary([x[rate] for x in ours], 0), "bare_per_s": summary([x[rate] for x in floor], 0),
         "ratio": summary([a[rate] / b[rate] for a, b in zip(ours, floor)], 2)})

@@ -47,7 +47,8 @@ def main():
     p.add_argument("--clusters", type=int, default=300)
     p.add_argument("--seconds", type=int, default=30, help="of each run")
     p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--kill-ms", type=int, default=1000, help="time between deaths")
+    p.add_argument("--kill-ms", type=int, default=997,
+                   help="time between deaths; no multiple of the time between writes, or all come at one phase of them")
     args = p.parse_args()
     fakes.harness.use_build(args.build)
     one, many = [], []

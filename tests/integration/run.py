@@ -224,10 +224,10 @@ class Lanes:
 
 def by_length(tests):
     """Names of the modules; those that take longest first, so that none of them is the last to end. A module whose
-    tests take long says so (WEIGHT, times what most take)."""
+    tests take long says so (WEIGHT, about the seconds that one of them takes)."""
     counts = {}
     for module, _ in tests:
-        counts[module.__name__] = counts.get(module.__name__, 0) + getattr(module, "WEIGHT", 1)
+        counts[module.__name__] = counts.get(module.__name__, 0) + getattr(module, "WEIGHT", 2)
     return sorted(counts, key=lambda name: -counts[name])
 
 

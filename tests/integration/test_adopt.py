@@ -10,6 +10,7 @@ from clients import Writer
 from harness import deadline, own, wait
 
 CLUSTER = {}
+WEIGHT = 6
 
 
 def agent_answers(node):

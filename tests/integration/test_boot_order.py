@@ -7,7 +7,7 @@ from clients import Writer
 from harness import deadline, wait
 
 CLUSTER = {}
-WEIGHT = 3
+WEIGHT = 8
 
 
 def kill_everything(c):

@@ -10,6 +10,7 @@ from harness import deadline, own, wait
 
 DOCUMENT = {"listen_addresses": "*", "hba": ["host all all 10.77.0.0/24 scram-sha-256"]}
 APART = {"network": True, "start": None, "document": DOCUMENT}
+WEIGHT = 8
 
 
 def disk_of_its_own(node, size="400M"):

@@ -8,6 +8,8 @@ import procs
 from clients import Writer
 from harness import deadline, own, wait
 
+WEIGHT = 17
+
 
 def document(c, orchestrator=0):
     reply = c.orchestrators[orchestrator].api.get(f"/v1/clusters/{c.name}/settings")

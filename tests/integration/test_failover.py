@@ -13,7 +13,7 @@ from clients import Writer
 from harness import deadline, pg_bindir, wait
 
 CLUSTER = {}
-WEIGHT = 2
+WEIGHT = 8
 
 
 @deadline(400)

@@ -11,7 +11,7 @@ import procs
 from harness import deadline, own, wait
 
 CLUSTER = {}
-WEIGHT = 3
+WEIGHT = 16
 HOLD = "hold"       # a restore stops half-way where the store has a file of this name
 
 

@@ -9,6 +9,7 @@ from harness import deadline, wait
 
 CLUSTER = {"network": True, "orchestrators": 2,
            "document": {"listen_addresses": "*", "hba": ["host all all 10.77.0.0/24 scram-sha-256"]}}
+WEIGHT = 8
 
 
 def test_namespaces__three_addresses_one_port_no_shared_directory__form_a_cluster(c):

@@ -8,6 +8,7 @@ from clients import Writer
 from harness import deadline, wait
 
 CLUSTER = {"orchestrators": 2}
+WEIGHT = 11
 
 
 def one_leader_per_generation(c):

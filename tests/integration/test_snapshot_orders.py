@@ -10,7 +10,7 @@ from harness import deadline, wait
 from test_tasks import store
 
 CLUSTER = {"orchestrators": 2, "redis": True}
-WEIGHT = 12         # schedules go by the minute: most of it is waiting
+WEIGHT = 50         # schedules go by the minute: most of it is waiting
 SLOW = "2MB"        # an empty cluster's snapshot then takes some fifteen seconds
 YOUNG_S = 45        # a new leader permits nothing for 35 s
 KEY = "ogel:main:snapshots"

@@ -22,6 +22,7 @@ from harness import deadline, own, wait
 
 ROW_BYTES = 400         # of what does not compress
 PAGES = 2000            # about; 16 MB: 125 slices
+WEIGHT = 9
 
 
 def run(*argv, expect=0, **env):

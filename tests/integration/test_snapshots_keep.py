@@ -22,6 +22,7 @@ from test_snapshots import Place, amcheck, contents, pg
 from test_snapshots_minio import MinioPlace
 
 SEED = int(os.environ.get("OGEL_TEST_SEED", random.randrange(1 << 32)))
+WEIGHT = 12
 
 
 def gc(place, *options):

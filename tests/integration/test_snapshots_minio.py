@@ -22,6 +22,7 @@ from test_snapshots import Place, Writers, contents, lsn, run, small_disk
 
 BUCKET = "snapshots"
 MINIO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "build-aux", "minio")
+WEIGHT = 9
 
 
 class Minio:

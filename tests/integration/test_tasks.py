@@ -17,7 +17,7 @@ from harness import deadline, wait
 from test_snapshots_minio import MinioPlace
 
 CLUSTER = {"agent": {"snapshots": {"progress_timeout": "20s"}}}
-WEIGHT = 2
+WEIGHT = 18
 
 YOUNG_S = 40            # a new leader gives nothing new for 35 s
 SLOW = {"max_rate": "1MB"}      # a snapshot of an empty cluster then takes half a minute

@@ -7,7 +7,7 @@ import subprocess
 from clients import Writer
 from harness import deadline, own, wait
 
-WEIGHT = 5
+WEIGHT = 14
 
 
 @own()
