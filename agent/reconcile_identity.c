@@ -1,5 +1,7 @@
 #include "agent/reconcile_internal.h"
 
+#include <string.h>
+
 #include "protocol/order.h"
 
 /* A later life of this node: everything that rested on the lost or swapped state is void, the
@@ -26,7 +28,9 @@ static uint32_t max_number(uint32_t a, uint32_t b)
     return a > b ? a : b;
 }
 
-/* A machine without a promise next to peers that know a cluster past its birth. */
+/* A machine without a promise, or with that of a birth of another cluster, next to peers that know
+ * a cluster past its birth. A birth needs all three, so that one has come to nothing: nothing rests
+ * on it but the promise itself, which stays. */
 static bool learn_new_machine(const struct inputs *in, struct step *step)
 {
     struct durable next = *in->durable;
@@ -40,6 +44,8 @@ static bool learn_new_machine(const struct inputs *in, struct step *step)
             cluster_id_is_none(&p->report->cluster) || !p->report->birth_ended ||
             p->report->node != peer || !p->report->registered)
             continue;
+        if (cluster_id_equal(&in->durable->cluster, &p->report->cluster))
+            return false;
         if (found && !cluster_id_equal(&next.cluster, &p->report->cluster))
             continue;
         found = true;
@@ -49,8 +55,15 @@ static bool learn_new_machine(const struct inputs *in, struct step *step)
     }
     if (!found)
         return false;
+    memset(next.incarnations, 0, sizeof next.incarnations);
+    memset(next.void_number, 0, sizeof next.void_number);
+    next.birth_promised = false;
     next.birth_ended = true;
+    next.birth_leader = NODE_NONE;
+    next.birth_source = (struct snapshot_source){.id = ""};
     become_new(in, &next, number + 1);
+    if (in->durable->data_id != 0)
+        next.data_id = in->nonce; /* what lies there is this node's, and may go */
     return choose_persist(step, &next, AGENT_REASON_NEW_MACHINE);
 }
 
@@ -87,6 +100,8 @@ bool identity_learn(const struct inputs *in, struct step *step)
 
     if (cluster_id_is_none(&d->cluster))
         return learn_new_machine(in, step);
+    if (d->birth_promised && !d->birth_ended && !d->complete && learn_new_machine(in, step))
+        return true;
     for (int32_t peer = 0; peer < NODE_COUNT; peer++) {
         const struct report *report;
         struct incarnation known[NODE_COUNT];

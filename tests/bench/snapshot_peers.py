@@ -17,7 +17,7 @@ import procs
 from test_snapshots import Server, pg
 from test_snapshots_minio import BUCKET, Minio
 
-SAMPLE_S = 0.02         # how often memory is looked at
+SAMPLE_S = 0.25         # how often memory is looked at; it costs time that is measured
 MIB = 1024 * 1024
 
 

@@ -419,6 +419,41 @@ static void test_blank__next_to_a_cluster__registers_at_both_and_promises_nothin
     assert_false(w.durable.complete);
 }
 
+/* Found by tests/sim: two births were begun at once; the one that this node promised last came to
+ * nothing, the other one to a cluster, and nobody could make it a member of that. */
+static void test_birth__of_another_cluster_than_the_peers_are_of_now__is_forgotten(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_blank(&w);
+    w.durable.cluster.bytes[0] = 77;
+    w.durable.birth_promised = w.durable.registered = true;
+    w.durable.birth_leader = LEADER;
+    w.durable.promise = (struct promise){9, Q};
+    w.durable.incarnations[SELF] = (struct incarnation){.number = 1, .nonce = 5};
+    w.durable.role = ROLE_FENCED;
+    assert_string_equal(world_run(&w), "I1 P4 I4 I4 I4 I4 I5");
+    assert_true(w.durable.registered && w.durable.birth_ended && !w.durable.birth_promised);
+    assert_true(cluster_id_equal(&w.durable.cluster, &w.peers[LEADER].cluster));
+    assert_int_equal(w.durable.incarnations[SELF].number, 2);
+    assert_int_equal(w.durable.promise.generation, 9);
+}
+
+static void test_birth__of_another_cluster__is_kept_where_data_was_made_for_it(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_blank(&w);
+    w.durable.cluster.bytes[0] = 77;
+    w.durable.birth_promised = w.durable.registered = w.durable.complete = true;
+    w.durable.promise = (struct promise){9, Q};
+    world_run(&w);
+    assert_int_equal(w.durable.cluster.bytes[0], 77);
+    assert_true(w.durable.birth_promised);
+}
+
 static void test_register__one_peer_silent__is_not_finished(void **state)
 {
     struct world w;
@@ -825,6 +860,8 @@ int main(void)
         T(test_discard__both_followers_at_once__only_one_may),
         T(test_blank__next_to_unborn_peers__waits),
         T(test_blank__next_to_a_cluster__registers_at_both_and_promises_nothing_before),
+        T(test_birth__of_another_cluster_than_the_peers_are_of_now__is_forgotten),
+        T(test_birth__of_another_cluster__is_kept_where_data_was_made_for_it),
         T(test_register__one_peer_silent__is_not_finished),
         T(test_register__peer_holds_a_greater_document__is_fetched_before_the_answer_counts),
         T(test_data__swapped__is_a_new_incarnation),
