@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,7 +20,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-enum { PROGRESS_FD = 3, LOCK_FD_MIN = 16 };
+enum { PROGRESS_FD = 3, LOCK_FD_MIN = 16, TASK_NICE = 10 };
 
 /* Of this agent's tasks; -1: not held yet. */
 static _Atomic int lock_fd = -1; /* taken by another thread than the one that starts children */
@@ -128,7 +129,8 @@ static bool hold_lock(void)
            pwrite(lock_fd, line, (size_t)length, 0) == length;
 }
 
-/* The agent is among the last that the kernel should pick; a snapshot can be taken again. */
+/* Whoever is served here goes first. And the agent is among the last that the kernel should pick; a
+ * snapshot can be taken again. */
 static void be_expendable(void)
 {
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -137,6 +139,7 @@ static void be_expendable(void)
         dprintf(2, "cannot set oom_score_adj: errno %d\n", errno);
     if (fd >= 0)
         close(fd);
+    (void)setpriority(PRIO_PROCESS, 0, TASK_NICE);
 }
 
 /* Between fork and exec: async-signal-safe calls only, and all signals blocked until they do what

@@ -13,7 +13,7 @@ import time
 
 import harness
 import procs
-from harness import deadline, wait
+from harness import deadline, own, wait
 from test_snapshots_minio import MinioPlace
 
 CLUSTER = {"agent": {"snapshots": {"progress_timeout": "20s"}}}
@@ -22,6 +22,7 @@ WEIGHT = 18
 YOUNG_S = 40            # a new leader gives nothing new for 35 s
 SLOW = {"max_rate": "1MB"}      # a snapshot of an empty cluster then takes half a minute
 ENDED = ("done", "failed")
+AWAY_S = int(os.environ.get("OGEL_TEST_AWAY_S", 10))     # of a store; 65 once in a while
 
 
 @contextlib.contextmanager
@@ -366,6 +367,7 @@ def credentials(node, path):
         node.process.signal(signal.SIGHUP)
 
 
+@own(**({"agent": {"snapshots": {"progress_timeout": "3min"}}} if AWAY_S > 10 else CLUSTER))
 @deadline(200)
 def test_task__store_away_for_a_while__goes_on_when_it_is_back(c):
     follower = c.followers()[0]
@@ -377,8 +379,8 @@ def test_task__store_away_for_a_while__goes_on_when_it_is_back(c):
 
         def away_long_enough():
             assert task(follower)["state"] == "running", task(follower)
-            return time.monotonic() - stopped > 10
-        wait(away_long_enough, 20, "the task outlasts it")
+            return time.monotonic() - stopped > AWAY_S
+        wait(away_long_enough, AWAY_S + 10, "the task outlasts it")
         place.minio.start()
         done = ended(follower, id, 60)
         assert done["state"] == "done", done
