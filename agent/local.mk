@@ -139,7 +139,10 @@ bin_PROGRAMS += ogel-agent
 ogel_agent_SOURCES = agent/main.c
 ogel_agent_LDADD = libogagent.a libogsnapshots.a libogreconcile.a libogproto.a libogbase.a $(BASE_LIBS)
 
-unit_tests += tests/unit/test_reconcile tests/unit/test_reconcile_join tests/unit/test_reconcile_source
+unit_tests += tests/unit/test_reconcile tests/unit/test_reconcile_join tests/unit/test_reconcile_identity \
+	tests/unit/test_reconcile_source
+tests_unit_test_reconcile_identity_SOURCES = tests/unit/test_reconcile_identity.c \
+	tests/unit/reconcile_world.c tests/unit/reconcile_world.h
 tests_unit_test_reconcile_source_SOURCES = tests/unit/test_reconcile_source.c \
 	tests/unit/reconcile_world.c tests/unit/reconcile_world.h
 tests_unit_test_reconcile_SOURCES = tests/unit/test_reconcile.c \

@@ -212,8 +212,9 @@ class Snapshots:
 
     def __init__(self, root, follower, args):
         # at the priority that an agent gives it
-        self.argv = ["nice", "-n", "10", harness.tool("ogelctl"), "snapshot", "create", "--parent", "none", "--store", f"{root}/store",
-                     "--conninfo", f"host={follower.state}/socket port={follower.port} user={harness.SUPERUSER}",
+        self.argv = ["nice", "-n", "10", harness.tool("ogelctl"), "snapshot", "create", "--parent", "none",
+                     "--store", f"{root}/store", "--conninfo",
+                     f"host={follower.state}/socket port={follower.port} user={harness.SUPERUSER}",
                      "-j", str(args.jobs), "--level", str(args.level)]
         if args.max_rate:
             self.argv += ["--max-rate", args.max_rate]

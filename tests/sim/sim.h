@@ -587,10 +587,9 @@ int64_t own_clock(const struct machine *m);
 /* wal.c */
 int branch_at(int branch, uint64_t lsn);
 bool branch_contains(int branch, uint64_t end, int other, uint64_t lsn);
-/* Does what is on this disk need WAL that its own can still become, and has it come? */
-bool consistent_possible(const struct disk *disk);
-bool consistent(const struct disk *disk);
-bool branch_descends(int branch, int ancestor); /* or is it */
+bool consistent(const struct disk *disk);          /* the WAL that its pages need is there, or */
+bool consistent_possible(const struct disk *disk); /* may still come */
+bool branch_descends(int branch, int ancestor);    /* or is it */
 uint64_t record_end(uint64_t lsn);
 struct position wal_position(const struct wal *wal, uint64_t lsn);
 void wal_lineage(int branch, struct lineage *lineage);

@@ -152,6 +152,21 @@ void world_tell_follow(struct world *w, uint32_t generation, uint64_t proposer, 
                                             proposer};
 }
 
+void world_lead_elsewhere(struct world *w, uint32_t generation, uint64_t begin_lsn)
+{
+    struct report *r = &w->peers[OTHER];
+    struct position begin[] = {{2, 100}, {5, 500}, {generation, begin_lsn}};
+
+    w->peers[LEADER].leading = false;
+    r->promise = (struct promise){generation, Q};
+    r->role = ROLE_LEADER;
+    r->leading = r->checkpointed = true;
+    r->in_recovery = false;
+    r->grant = (struct grant){generation, Q, {1, 12}, true};
+    r->lineage = world_lineage_of(3, begin);
+    r->write_lsn = begin_lsn + 100;
+}
+
 void world_tell_grant(struct world *w, uint32_t generation, uint64_t proposer)
 {
     world_tell(w, ROLE_LEADER, generation, proposer);

@@ -34,6 +34,9 @@ void world_make_leader(struct world *w);
 void world_make_blank(struct world *w);
 void world_tell(struct world *w, enum role role, uint32_t generation, uint64_t proposer);
 void world_tell_follow(struct world *w, uint32_t generation, uint64_t proposer, int32_t leader);
+/* The other follower leads GENERATION, which began at BEGIN_LSN, and has written 100 bytes since.
+ */
+void world_lead_elsewhere(struct world *w, uint32_t generation, uint64_t begin_lsn);
 void world_tell_grant(struct world *w, uint32_t generation, uint64_t proposer);
 void world_end_server(struct world *w, enum pg_state state, bool clean);
 void world_do_read_position(struct world *w);
