@@ -277,6 +277,8 @@ int s3_run_call(struct s3_store *s3, const char *name, const struct s3_call *cal
             again = s3_may_work_later(request);
             rc = say_failure(s3, request, err);
         }
+        if (rc == 0)
+            err_clear(err); /* of what an earlier try said: whoever looks at it takes it for a failure */
         if (rc == 0 || !again || call->only_once)
             return rc;
         if (!s3_back_off(s3, &backoff, request->status == S3StatusErrorSlowDown, deadline_ms)) {
