@@ -278,7 +278,7 @@ int s3_run_call(struct s3_store *s3, const char *name, const struct s3_call *cal
             rc = say_failure(s3, request, err);
         }
         if (rc == 0)
-            err_clear(err); /* of what an earlier try said: whoever looks at it takes it for a failure */
+            err_clear(err); /* of what an earlier try said */
         if (rc == 0 || !again || call->only_once)
             return rc;
         if (!s3_back_off(s3, &backoff, request->status == S3StatusErrorSlowDown, deadline_ms)) {
