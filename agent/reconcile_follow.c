@@ -314,6 +314,16 @@ static bool follower_job(const struct inputs *in, struct step *step)
     return false;
 }
 
+/* A rewound copy that still starts up needs WAL that its leader may meanwhile have removed. Only a
+ * look at where its own ends tells; what is known of that may be old, so it is not the last word.
+ */
+static bool starts_in_vain(const struct inputs *in, const struct report *leader)
+{
+    return in->pg == PG_STARTING && !in->durable->complete && leader &&
+           leader->oldest_lsn > in->record_end.lsn &&
+           in->now_ms - in->replication_since_ms > in->options.recheck_timeout_ms;
+}
+
 /* Attached in this generation: keep it running, make it complete, keep its name and access rules
  * right. */
 static bool stay_attached(const struct inputs *in, struct step *step)
@@ -335,6 +345,8 @@ static bool stay_attached(const struct inputs *in, struct step *step)
             return true;
         return choose_start(in, step, &want, AGENT_REASON_RESTART_STANDBY);
     }
+    if (starts_in_vain(in, leader) && !d->document.maintenance)
+        return replication_ensure(in, step, &locked, AGENT_REASON_RECHECK);
     if (in->pg != PG_UP)
         return choose_wait(step, AGENT_REASON_WAIT, WAKE_SOON_MS);
     if (replication_ensure(in, step, &want, AGENT_REASON_COUNTED))

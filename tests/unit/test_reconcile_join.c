@@ -199,6 +199,31 @@ static void test_follow__copy_whose_wal_cannot_be_read__is_cloned(void **state)
     assert_int_equal(w.step.kind, STEP_READ_POSITION);
 }
 
+/* Found by tests/sim: the WAL that a rewound copy needed to start up was removed at its leader
+ * while it was starting, and it waited for ever. */
+static void test_standby__starts_in_vain__is_looked_at_again(void **state)
+{
+    struct world w;
+
+    (void)state;
+    make_rewound(&w);
+    world_lead_elsewhere(&w, 6, 960);
+    world_tell_follow(&w, 6, Q, OTHER);
+    world_run(&w);
+    w.durable.complete = false;
+    w.durable.marker = MARKER_REWIND;
+    w.durable.rewound = w.durable.marker_done = true;
+    w.in.pg = PG_STARTING;
+    w.in.streaming = false;
+    w.in.now_ms += w.in.options.recheck_timeout_ms + 1;
+    reconcile(&w.in, &w.step);
+    assert_int_equal(w.step.kind, STEP_NONE);
+    w.peers[OTHER].oldest_lsn = w.in.record_end.lsn + 1;
+    reconcile(&w.in, &w.step);
+    assert_int_equal(w.step.kind, STEP_REPLICATION);
+    assert_string_equal(agent_reason_code(w.step.reason), "T8");
+}
+
 /* Found by tests/sim: both followers had to be cloned; one was down while it waited for leave, and
  * so the other was refused as well. */
 static void test_follow__waits_for_leave_to_discard__is_up_meanwhile(void **state)
@@ -386,6 +411,7 @@ int main(void)
         T(test_follow__copy_that_no_wal_of_the_leader_can_start__is_cloned),
         T(test_follow__copy_that_more_wal_of_the_leader_can_start__is_attached),
         T(test_follow__copy_whose_wal_cannot_be_read__is_cloned),
+        T(test_standby__starts_in_vain__is_looked_at_again),
         T(test_follow__waits_for_leave_to_discard__is_up_meanwhile),
         T(test_follower__admits_no_replication_connection__a_granted_node_does),
         T(test_follow__copy_with_wal_that_nobody_granted__is_given_up),
