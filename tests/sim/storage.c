@@ -181,7 +181,7 @@ void replace_machine(int index, int goes_on)
     struct machine *m = &world.machines[index];
     int spare = spare_machine();
 
-    if (spare == NOBODY)
+    if (spare == NOBODY || m->retired) /* by now somebody else has */
         return;
     befall("machine_replaced", index, "machine %d takes the place of %d", spare, index);
     m->retired = true;
