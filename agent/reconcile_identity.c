@@ -423,7 +423,8 @@ bool promise_admit(const struct inputs *in, struct step *step)
     verdict = desired_admit(&standing, m);
     if (verdict != VERDICT_OBEY && verdict != VERDICT_PROMISE)
         return false;
-    if (verdict == VERDICT_PROMISE && m->birth && birth_contradicted(in))
+    /* nor is a first leader that leads asked: another node may have ended that birth just now */
+    if (verdict == VERDICT_PROMISE && m->birth && (birth_contradicted(in) || is_leader(in)))
         return false;
     reason = take_role(in, &next, verdict == VERDICT_PROMISE);
     if (declares_destroyed(m, in->durable))

@@ -445,6 +445,28 @@ static void test_birth__other_node__clones_without_asking_and_ends_the_birth_whe
     assert_true(w.durable.birth_ended);
 }
 
+/* Found by tests/sim: its birth had ended a moment ago at a follower, and it gave its data up for
+ * another birth, which that follower refused. */
+static void test_birth__first_leader_that_leads__promises_no_other_birth(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    w.durable.birth_promised = true;
+    w.durable.birth_ended = false;
+    w.durable.birth_leader = SELF;
+    for (int peer = 1; peer < NODE_COUNT; peer++) {
+        w.peers[peer].birth_promised = true;
+        w.peers[peer].birth_ended = false;
+    }
+    tell_birth(&w, LEADER);
+    w.message.generation = w.durable.promise.generation + 1;
+    world_run(&w);
+    assert_true(w.durable.promise.generation < w.message.generation);
+    assert_true(w.durable.complete);
+}
+
 static void test_birth__foreign_data__is_left_alone(void **state)
 {
     struct world w;
@@ -488,6 +510,7 @@ int main(void)
         T(test_birth__first_leader_that_follows__is_not_counted_before_it_knows),
         T(test_birth__other_node__clones_without_asking_and_ends_the_birth_when_complete),
         T(test_birth__foreign_data__is_left_alone),
+        T(test_birth__first_leader_that_leads__promises_no_other_birth),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
