@@ -106,6 +106,7 @@ static void position_read(struct agent *agent, const struct step_run *run)
     struct inputs *in = &agent->in;
 
     if (run->rc < 0) {
+        in->position_unreadable = run->err.code == ERR_CORRUPT;
         if (in->position_failing_ms == 0)
             in->position_failing_ms = clock_boot_ms();
         return;

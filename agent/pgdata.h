@@ -83,9 +83,10 @@ OGEL_MUST_CHECK int pgdata_cluster_write(const char *datadir, const struct clust
  * server; found by reading (pg_waldump) from the last redo point, or that of a backup_label, and on
  * through those timelines that descend from it and hold a record of their own. Never from file
  * names, page headers or pg_control, which all can name a timeline that has no record yet, or an
- * older one. *CONSISTENT is how far WAL has to be replayed before the data is consistent, 0 for a
- * primary's: past END in a copy that pg_rewind made and that has to stream the rest from the same
- * timeline. ERR_CORRUPT when not even the redo point can be read. ERR_TIMEOUT after TIMEOUT_MS. */
+ * older one. *CONSISTENT (may be NULL) is how far WAL has to be replayed before the data is
+ * consistent, 0 for a primary's: past END in a copy that pg_rewind made and that has to stream the
+ * rest from the same timeline. ERR_CORRUPT when not even the redo point can be read. ERR_TIMEOUT
+ * after TIMEOUT_MS. */
 OGEL_MUST_CHECK int pgdata_wal_end(const char *bindir, const char *datadir, int64_t timeout_ms,
                                    struct position *end, struct position *consistent,
                                    struct err *err);

@@ -338,11 +338,12 @@ int pgdata_wal_end(const char *bindir, const char *datadir, int64_t timeout_ms,
     bool found = false;
     int rc = -1;
 
-    *end = *consistent = (struct position){0};
+    *end = (struct position){0};
     if (pgdata_control_read(bindir, datadir, timeout_ms, &control, err) != 0)
         goto out;
     reader.segment_bytes = control.wal_segment_bytes;
-    *consistent = control.min_recovery;
+    if (consistent)
+        *consistent = control.min_recovery;
     if (read_start(&reader, &control, &start, err) != 0 ||
         pgdata_history_list(datadir, timelines, HISTORY_MAX_FILES, &count, err) != 0)
         goto out;

@@ -176,6 +176,7 @@ struct inputs {
     struct lineage lineage;
     uint32_t newest_history; /* the greatest timeline that a running server may have set out for */
     int64_t position_failing_ms; /* since when reading it fails; 0: it does not */
+    bool position_unreadable;    /* by what the last try said: the WAL itself, not a hanging disk */
     bool replay_unblocked;       /* tried since then */
 
     enum child child;

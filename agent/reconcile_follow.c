@@ -246,6 +246,7 @@ static bool can_become_consistent(const struct inputs *in, const struct lineage 
 static bool copy_is_unreadable(const struct inputs *in)
 {
     return !in->durable->complete && in->pg == PG_DOWN && in->position_failing_ms &&
+           in->position_unreadable &&
            in->now_ms - in->position_failing_ms > in->options.position_timeout_ms;
 }
 

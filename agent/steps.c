@@ -200,7 +200,7 @@ static int clean_history(struct step_run *run, const struct pgdata_control *cont
                          uint32_t *above)
 {
     uint32_t *timelines = xcalloc(HISTORIES_MAX, sizeof *timelines);
-    struct position end, consistent;
+    struct position end;
     size_t count;
     int rc = -1;
 
@@ -208,7 +208,7 @@ static int clean_history(struct step_run *run, const struct pgdata_control *cont
         goto out;
     *above = control->redo.timeline;
     if (count > 0 && timelines[count - 1] > control->redo.timeline) {
-        if (pgdata_wal_end(bindir(run), data_directory(run), WAL_END_TIMEOUT_MS, &end, &consistent,
+        if (pgdata_wal_end(bindir(run), data_directory(run), WAL_END_TIMEOUT_MS, &end, NULL,
                            &run->err) < 0)
             goto out;
         *above = end.timeline;

@@ -283,8 +283,6 @@ static int s3_put(struct store *store, const char *key, const struct store_body 
         done = rc < 0;
         if (rc == 0)
             rc = confirm_put(s3, key, name, &put, deadline_ms, err);
-        if (rc == 0)
-            err_clear(err);
         done = done || rc == 0 || puts == PUTS_MAX ||
                !s3_back_off(s3, &backoff, false, deadline_ms);
     }

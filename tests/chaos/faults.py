@@ -435,33 +435,42 @@ def counted(w, prefix):
 
 # --- commands -----------------------------------------------------------------------------------------------------
 
-# Mixed with others, a command may be refused with good reason, and its answer may come too late to be waited for.
+# Mixed with others, a command may be refused with good reason; it must have been answered. Where they let no answer
+# through in time, one is asked for once they are undone.
 
-@kind("switchover-storm", part="orchestrator", count=(3, 5), first=(0, 1), hold=(0, 0))
+def answered_in_the_end(w, what, body):
+    try:
+        wait(lambda: w.post(what, body, timeout=15).status, 60, f"an orchestrator answers a {what}")
+    except TimeoutError as e:
+        raise NotInjected(str(e)) from e
+
+
+@kind("switchover-storm", part="orchestrator", last=True, count=(3, 5), first=(0, 1), hold=(0, 0))
 def switchover_storm(w, p):
     w.find_leader()
-    before, done, asked, last = w.generation(), 0, 0, time.monotonic() + COMMANDS_S
+    before, done, answers, last = w.generation(), 0, 0, time.monotonic() + COMMANDS_S
     for i in range(p.count):
         end = min(last, time.monotonic() + STORM_S)
         moved = False
         while not moved and time.monotonic() < end:     # refused while the last one is not over
             followers = [n for n in w.nodes if n is not w.find_leader()]
-            asked += 1
             with contextlib.suppress(OSError):
                 status = w.post("switchover", {"target": followers[(p.first + i) % 2].id}, orchestrator=i % 2,
                                 timeout=15).status
-                moved = status == 200
+                answers, moved = answers + 1, status == 200
             time.sleep(STORM_PAUSE_S)
         done += moved
-    yield f"{done} of {p.count} carried out, {asked} times asked"
+    yield f"{done} of {p.count} carried out, {answers} answers"
     if not done and not w.mixed:
         raise NotInjected("no switchover came about")
+    if not answers:
+        answered_in_the_end(w, "switchover", {})
     return f"generation {before} and then {w.generation()}"
 
 
-@kind("config-change", part="orchestrator", count=(4, 8), first=(0, 40), hold=(0, 0))
+@kind("config-change", part="orchestrator", last=True, count=(4, 8), first=(0, 40), hold=(0, 0))
 def config_change(w, p):
-    done = 0
+    done = answers = 0
     last = time.monotonic() + COMMANDS_S
     for i in range(p.count):
         if time.monotonic() > last:
@@ -469,9 +478,12 @@ def config_change(w, p):
         values = {"work_mem": f"{4 + (p.first + i) % 50}MB", "log_checkpoints": "on" if i % 2 else "off"}
         with contextlib.suppress(OSError):
             done += w.post("settings", {"settings": values}, orchestrator=i % 2, timeout=5).status == 200
+            answers += 1
     yield f"{p.count} changes, {done} confirmed"
     if not done and not w.mixed:
         raise NotInjected("no change was confirmed")
+    if not answers:
+        answered_in_the_end(w, "settings", {"settings": {"log_checkpoints": "on"}})
     if done == p.count:
         want = f"{4 + (p.first + p.count - 1) % 50}MB"
         w.after.append(lambda w: [wait(lambda n=n: n.one("SHOW work_mem") == want, 15, f"work_mem on {n.id}")

@@ -10,7 +10,7 @@ import yaml
 
 import procs
 from clients import Writer
-from harness import deadline, pg_bindir, wait
+from harness import deadline, own, pg_bindir, wait
 
 CLUSTER = {}
 WEIGHT = 8
@@ -194,6 +194,7 @@ def test_failover__follower_away_for_longer_than_wal_is_kept__is_cloned_again(c)
     c.settings({"wal_keep_size": None, "max_wal_size": None})
 
 
+@own()      # a program of this node's is another from then on
 @deadline(180)
 def test_failover__source_of_a_rewind_lost_with_wal_that_the_copy_needs__copy_is_made_anew(c):
     """pg_rewind copies WAL and pages of a server that goes on writing, each at its time. When that server falls with

@@ -53,8 +53,8 @@ static struct position server_end(struct node *node)
 
 static struct position wal_end(struct node *node)
 {
-    struct position end, consistent;
-    check(pgdata_wal_end(bindir, node->datadir, DEADLINE_MS, &end, &consistent, &err_));
+    struct position end;
+    check(pgdata_wal_end(bindir, node->datadir, DEADLINE_MS, &end, NULL, &err_));
     return end;
 }
 
@@ -402,7 +402,7 @@ static void test_wal_end__fresh_clone_never_started__begins_at_its_backup_label(
 static void test_wal_end__segment_missing_in_between__is_an_error_and_no_position(void **state)
 {
     struct node *a = &nodes[0];
-    struct position end, consistent;
+    struct position end;
     struct pgdata_control control;
     struct err err = {0};
     char path[PATH_SIZE + 64];
@@ -414,7 +414,7 @@ static void test_wal_end__segment_missing_in_between__is_an_error_and_no_positio
     snprintf(path, sizeof path, "%s/pg_wal/00000002%08X%08X", a->datadir, 0,
              (unsigned)(control.redo.lsn / control.wal_segment_bytes));
     assert_int_equal(unlink(path), 0);
-    assert_int_equal(pgdata_wal_end(bindir, a->datadir, DEADLINE_MS, &end, &consistent, &err), -1);
+    assert_int_equal(pgdata_wal_end(bindir, a->datadir, DEADLINE_MS, &end, NULL, &err), -1);
     assert_int_equal(err.code, ERR_CORRUPT);
     assert_int_equal(end.timeline, 0);
 }

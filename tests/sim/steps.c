@@ -491,6 +491,7 @@ static void position_read(struct machine *m, const struct run *run)
     struct inputs *in = &m->in;
 
     if (run->failed) {
+        in->position_unreadable = !run->had_server && m->disk.headless;
         if (in->position_failing_ms == 0)
             in->position_failing_ms = own_clock(m);
         return;
