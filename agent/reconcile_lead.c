@@ -133,6 +133,10 @@ static bool take_lead(const struct inputs *in, struct step *step)
      * than this generation's. A new birth begins above it. */
     if (in->record_end.timeline >= d->grant.generation)
         return choose_wait(step, AGENT_REASON_RESTORE_ABOVE, WAKE_MS);
+    /* It would stand in the new timeline's history, and nobody has its segments: no standby could
+     * come past it. A start clears it away. */
+    if (in->newest_history > in->record_end.timeline)
+        return choose_stop(in, step, AGENT_REASON_STOP_SET_OUT);
     if (!in->planted)
         return choose(step, STEP_PLANT, AGENT_REASON_PLANT);
     if (!in->names_shown)

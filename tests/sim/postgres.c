@@ -210,12 +210,21 @@ void server_power_cut(int index)
 
 /* --- promotion --- */
 
+/* Postgres forks off the timeline that recovery has set out for, though it may have none of its
+ * WAL. */
+static int promotes_from(const struct machine *m, uint64_t begin)
+{
+    int own = branch_at(m->disk.wal.branch, begin), bound = m->server.bound;
+
+    return world.branches[bound].begin == begin && branch_descends(bound, own) ? bound : own;
+}
+
 static void promoted(int index)
 {
     struct machine *m = &world.machines[index];
     struct wal *wal = &m->disk.wal;
     uint64_t begin = record_end(wal->written);
-    int parent = branch_at(wal->branch, begin);
+    int parent = promotes_from(m, begin);
     uint32_t timeline = world.branches[parent].timeline + 1;
     struct branch *branch = &world.branches[world.branch_count];
 
@@ -265,6 +274,19 @@ static bool set_out_for(struct machine *m, const struct machine *leader)
     return true;
 }
 
+/* Is there a timeline on the way that the leader never had any WAL of? Its segment with the fork is
+ * asked for, and is not there. */
+static bool has_gap(const struct machine *leader, uint64_t from)
+{
+    int parent;
+
+    for (int b = leader->disk.wal.branch; (parent = world.branches[b].parent) >= 0; b = parent)
+        if (world.branches[b].begin <= world.branches[parent].begin &&
+            from <= world.branches[b].begin)
+            return true;
+    return false;
+}
+
 /* Both lineages as their history files tell them: by timeline ids. */
 static bool may_stream(const struct machine *m, const struct machine *leader)
 {
@@ -274,7 +296,8 @@ static bool may_stream(const struct machine *m, const struct machine *leader)
     wal_lineage(branch_at(m->disk.wal.branch, end.lsn), &mine);
     wal_lineage(leader->disk.wal.branch, &theirs);
     if (lineage_fork(&mine, end, &theirs, &fork) != FORK_PREFIX ||
-        leader->disk.wal.flushed < end.lsn || leader->disk.oldest_lsn > end.lsn)
+        leader->disk.wal.flushed < end.lsn || leader->disk.oldest_lsn > end.lsn ||
+        has_gap(leader, end.lsn))
         return false;
     if (!branch_contains(leader->disk.wal.branch, leader->disk.wal.flushed,
                          branch_at(m->disk.wal.branch, end.lsn), end.lsn))

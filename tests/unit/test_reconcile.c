@@ -261,6 +261,25 @@ static void test_grant__spent_is_durable_and_names_are_shown_before_the_promotio
     assert_true(w.durable.grant.spent);
 }
 
+/* Found by tests/chaos: it had fetched the history of a leader that fell before it had any of its
+ * WAL, and forked off that timeline. No other node could come past the fork. */
+static void test_grant__set_out_for_a_timeline_without_its_wal__is_restarted_first(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    world_tell(&w, ROLE_FENCED, 7, Q);
+    world_run(&w);
+    w.in.newest_history = 6;
+    world_tell_grant(&w, 7, Q);
+    w.stop_before = STEP_STOP;
+    world_run(&w);
+    assert_int_equal(w.step.kind, STEP_STOP);
+    assert_string_equal(agent_reason_code(w.step.reason), "N19");
+    assert_false(w.durable.grant.spent);
+}
+
 static void test_grant__of_another_proposer__is_refused(void **state)
 {
     struct world w;
@@ -677,6 +696,7 @@ int main(void)
         T(test_vote__wal_that_it_led_before_a_grant_that_failed__counts),
         T(test_vote__wal_that_it_wrote_on_its_leaders_timeline__is_given_up),
         T(test_grant__spent_is_durable_and_names_are_shown_before_the_promotion),
+        T(test_grant__set_out_for_a_timeline_without_its_wal__is_restarted_first),
         T(test_grant__of_another_proposer__is_refused),
         T(test_grant__data_not_complete__is_not_taken),
         T(test_grant__spent_and_agent_restarted__is_never_promoted_again),
