@@ -14,7 +14,7 @@ static const struct arg_row options[] = {
     {0},
 };
 
-enum { FOLLOWERS = 2, ID_SIZE = 32 };
+enum { FOLLOWERS = 2, ID_SIZE = 32, SETTLE_MS = 10000 };
 
 struct plan {
     char leader[ID_SIZE];
@@ -52,6 +52,44 @@ static enum ctl_exit plan_make(const struct ctl *ctl, const json_t *cluster, str
             snprintf(plan->followers[count++], ID_SIZE, "%s", id);
     }
     return CTL_OK;
+}
+
+/* A standby that connects anew, as after a short cut of the network, is up again in a moment; what
+ * else is wrong with a node lasts. */
+static enum wait nothing_passing(const json_t *cluster, void *arg, struct err *err)
+{
+    const json_t *node;
+    size_t i;
+
+    (void)arg;
+    (void)err;
+    json_array_foreach(json_object_get(cluster, "nodes"), i, node)
+    {
+        const char *state = view_text(node, "state");
+
+        if (!view_settled(node) &&
+            (strcmp(state, "running") == 0 || strcmp(state, "starting") == 0 ||
+             strcmp(state, "catching up") == 0))
+            return WAIT_ON;
+    }
+    return WAIT_DONE;
+}
+
+/* The cluster, once nothing passes by itself any more; after SETTLE_MS as it is. */
+static enum ctl_exit settled_cluster(struct ctl *ctl, json_t **cluster, struct err *err)
+{
+    struct progress progress;
+    struct err late = {0};
+    enum ctl_exit rc = operation_cluster(ctl, cluster, err);
+
+    if (rc != CTL_OK || nothing_passing(*cluster, NULL, NULL) == WAIT_DONE)
+        return rc;
+    json_decref(*cluster);
+    *cluster = NULL;
+    progress_begin(&progress, ctl);
+    operation_wait(ctl, &progress, SETTLE_MS, NULL, nothing_passing, NULL, &late);
+    progress_end(&progress);
+    return operation_cluster(ctl, cluster, err);
 }
 
 static enum ctl_exit restart(struct ctl *ctl, const char *node, struct err *err)
@@ -139,7 +177,7 @@ static enum ctl_exit run(struct ctl *ctl, const struct args *args, struct err *e
         return CTL_USAGE;
     }
     memset(&plan, 0, sizeof(plan));
-    rc = operation_cluster(ctl, &cluster, err);
+    rc = settled_cluster(ctl, &cluster, err);
     if (rc == CTL_OK)
         rc = plan_make(ctl, cluster, &plan, err);
     json_decref(cluster);
@@ -162,10 +200,9 @@ const struct ctl_command cmd_restart = {
     .description =
         "For settings that wait for a restart (config diff shows them) and for new versions of "
         "Postgres' programs: restarts the followers one by one, each time waiting until it streams "
-        "with "
-        "complete data, then moves the leader, and restarts the old one. It stops at the first "
-        "step that "
-        "fails. --timeout counts for each step.",
+        "with complete data, then moves the leader, and restarts the old one. Begins when all "
+        "three are up: a node that is just connecting is waited for, for ten seconds. It stops at "
+        "the first step that fails. --timeout counts for each step.",
     .options = options,
     .run = run,
 };

@@ -33,6 +33,8 @@ struct fake {
     pthread_t thread;
     int port;
     json_t *cluster;
+    json_t *later; /* what the cluster is from the third look on; NULL: no change */
+    int looks;
     int post_status; /* of the answer to every POST */
     int posts;
     int connect_after_ms; /* how long /connect waits for a leader */
@@ -48,6 +50,10 @@ static inline void fake_get(struct http_request *request, void *arg)
 {
     struct fake *fake = arg;
 
+    if (++fake->looks == 3 && fake->later != NULL) {
+        json_decref(fake->cluster);
+        fake->cluster = json_incref(fake->later);
+    }
     if (strcmp(request->path, "/v1/clusters") == 0)
         http_respond_json(request, 200, json_pack("{s:[O]}", "clusters", fake->cluster));
     else
@@ -174,6 +180,7 @@ static inline void fake_stop(struct fake *fake)
     http_server_stop(fake->server);
     loop_free(fake->loop);
     json_decref(fake->cluster);
+    json_decref(fake->later);
     json_decref(fake->tasks);
 }
 

@@ -372,6 +372,21 @@ static void test_restart__not_all_nodes_up__does_nothing(void **state)
     ran_free(&f->ran);
 }
 
+static void test_restart__node_that_connects_anew__is_waited_for(void **state)
+{
+    struct fixture *f = *state;
+    json_t *node = json_array_get(json_object_get(f->fake.cluster, "nodes"), 2);
+
+    json_object_set_new(node, "state", json_string("streaming"));
+    f->fake.later = json_deep_copy(f->fake.cluster);
+    json_object_set_new(node, "state", json_string("running"));
+    RUN(f, "restart", "--rolling");
+    assert_int_equal(f->ran.rc, CTL_USAGE); /* nobody there to be asked: it would begin */
+    assert_non_null(strstr(f->ran.errors, "restarts Postgres on n2, then on n3"));
+    assert_int_equal(f->fake.posts, 0);
+    ran_free(&f->ran);
+}
+
 static void test_node__reinit_of_the_leader__is_refused_before_anything_is_asked(void **state)
 {
     struct fixture *f = *state;
@@ -461,6 +476,7 @@ int main(void)
         TEST(test_config__set_of_snapshots__goes_to_their_part_of_the_document),
         TEST(test_config__set_without_value__is_a_usage_error),
         TEST(test_restart__not_all_nodes_up__does_nothing),
+        TEST(test_restart__node_that_connects_anew__is_waited_for),
         TEST(test_node__reinit_of_the_leader__is_refused_before_anything_is_asked),
         TEST(test_init__from_a_snapshot__says_where_it_is_and_asks),
         TEST(test_init__restore_that_fails__is_told_with_its_cause),
