@@ -343,7 +343,9 @@ static void tell_of_self(struct desired *message, const struct durable *d)
     for (int i = 0; i < MACHINES; i++) {
         const struct durable *other = &world.machines[i].durable;
 
-        if (!cluster_id_equal(&other->cluster, &d->cluster))
+        /* what a machine drew for itself nobody knows before it has registered */
+        if (!cluster_id_equal(&other->cluster, &d->cluster) ||
+            (other->node == slot && !other->registered))
             continue;
         message->incarnations[slot] = incarnation_later(message->incarnations[slot],
                                                         other->incarnations[slot]);
