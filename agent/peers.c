@@ -221,12 +221,12 @@ static void take_report(struct peer *peer, const struct http_result *result)
     struct agent *agent = peer->agent;
     struct report report;
     struct err err = {0};
-    json_t *json = NULL;
-    int rc = json_parse_bounded(result->body, result->body_size, REPORT_DEPTH, &json, &err);
+    const json_t *json = NULL;
+    int rc = json_parse_scratch(result->body, result->body_size, REPORT_DEPTH, &json, &err);
 
     if (rc == 0)
         rc = report_from_json(json, &report, &err);
-    json_decref(json);
+    json_scratch_done(json);
     if (rc == 0 && report.node != peer->slot)
         rc = err_set(&err, ERR_INVALID,
                      "the agent at this address is another node: check the ids of both "

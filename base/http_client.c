@@ -28,6 +28,7 @@ enum {
      * makes malloc() tidy up all that is free. */
     BUFFER_SIZE = 1024,
     SPARES_MAX = 32,
+    SPARE_BODY_MAX = 64 << 10,
     RESOLVE_POLL_MS = 20
 };
 
@@ -73,6 +74,8 @@ struct http_client {
     uint64_t calls_total;
     CURL *spares[SPARES_MAX]; /* easy handles to be used again */
     int n_spares;
+    char *spare_body; /* of a call that has ended; for BUFFER_SIZE's reason */
+    size_t spare_body_capacity;
     bool started; /* libcurl has got calls that it has not looked at yet */
 };
 
@@ -91,6 +94,17 @@ void http_client_global_init(void)
 
 /* ---- preparing a call: shared by both kinds */
 
+static void take_spare_body(struct http_call *call)
+{
+    struct http_client *client = call->client;
+
+    if (client == NULL || client->spare_body == NULL)
+        return;
+    call->body = client->spare_body;
+    call->body_capacity = client->spare_body_capacity;
+    client->spare_body = NULL;
+}
+
 static size_t take_data(char *data, size_t one, size_t size, void *arg)
 {
     struct http_call *call = arg;
@@ -102,6 +116,8 @@ static size_t take_data(char *data, size_t one, size_t size, void *arg)
         call->too_large = true;
         return CURL_WRITEFUNC_ERROR;
     }
+    if (call->body == NULL)
+        take_spare_body(call);
     if (call->body_size + size + 1 > call->body_capacity) {
         size_t capacity = call->body_capacity == 0 ? 2048 : call->body_capacity * 2;
 
@@ -406,6 +422,15 @@ static void give_back(struct http_client *client, CURL *easy)
     client->spares[client->n_spares++] = easy;
 }
 
+static void keep_body(struct http_client *client, struct http_call *call)
+{
+    if (client->spare_body != NULL || call->body == NULL || call->body_capacity > SPARE_BODY_MAX)
+        return;
+    client->spare_body = call->body;
+    client->spare_body_capacity = call->body_capacity;
+    call->body = NULL;
+}
+
 static void forget(struct http_call *call)
 {
     struct http_client *client = call->client;
@@ -419,6 +444,7 @@ static void forget(struct http_call *call)
     if (call->next != NULL)
         call->next->prev = call->prev;
     give_back(client, call->easy);
+    keep_body(client, call);
     call_free(call);
 }
 
@@ -603,6 +629,7 @@ void http_client_free(struct http_client *client)
         forget(client->calls);
     for (int i = 0; i < client->n_spares; i++)
         curl_easy_cleanup(client->spares[i]);
+    free(client->spare_body);
     curl_multi_cleanup(client->multi);
     loop_timer_free(client->timer);
     loop_timer_free(client->waiter);

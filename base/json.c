@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <openssl/evp.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,6 +51,78 @@ int json_parse_bounded(const char *data, size_t len, unsigned max_depth, json_t 
         return err_set(err, ERR_INVALID, "not valid JSON at line %d, column %d: %s", error.line,
                        error.column, error.text);
     return 0;
+}
+
+/* --- parsing what is dropped at once -------------------------------------------------------- */
+
+enum { SCRATCH_SIZE = 256 << 10 };
+
+/* What jansson is given while it parses is cut off one large piece. What does not fit comes from
+ * malloc() as ever. */
+static _Thread_local struct {
+    char *memory;
+    size_t used;
+    bool taken;
+    bool open; /* what is asked for now is cut off */
+    bool spilled;
+} scratch;
+
+static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
+static pthread_key_t scratch_key;
+
+static void *scratch_malloc(size_t size)
+{
+    size_t rounded = (size + 15) & ~(size_t)15;
+
+    if (!scratch.open)
+        return malloc(size);
+    if (size > SCRATCH_SIZE || rounded > SCRATCH_SIZE - scratch.used) {
+        scratch.spilled = true;
+        return malloc(size);
+    }
+    scratch.used += rounded;
+    return scratch.memory + scratch.used - rounded;
+}
+
+static void scratch_free(void *memory)
+{
+    uintptr_t at = (uintptr_t)memory, begin = (uintptr_t)scratch.memory;
+
+    if (begin == 0 || at < begin || at >= begin + SCRATCH_SIZE)
+        free(memory);
+}
+
+static void scratch_setup(void)
+{
+    OGEL_CHECK(pthread_key_create(&scratch_key, free) == 0);
+    json_set_alloc_funcs(scratch_malloc, scratch_free);
+}
+
+int json_parse_scratch(const char *data, size_t len, unsigned max_depth, const json_t **json,
+                       struct err *err)
+{
+    json_t *parsed = NULL;
+    int rc;
+
+    OGEL_CHECK(!scratch.taken && pthread_once(&scratch_once, scratch_setup) == 0);
+    if (scratch.memory == NULL) {
+        scratch.memory = xmalloc(SCRATCH_SIZE);
+        OGEL_CHECK(pthread_setspecific(scratch_key, scratch.memory) == 0);
+    }
+    scratch.used = 0;
+    scratch.spilled = false;
+    scratch.taken = scratch.open = true;
+    rc = json_parse_bounded(data, len, max_depth, &parsed, err);
+    scratch.open = false;
+    *json = parsed;
+    return rc;
+}
+
+void json_scratch_done(const json_t *json)
+{
+    if (scratch.spilled)
+        json_decref((json_t *)(uintptr_t)json);
+    scratch.taken = false;
 }
 
 /* --- fields --------------------------------------------------------------------------------- */

@@ -140,13 +140,13 @@ static int take_report(struct node *node, const char *body, size_t size)
 {
     struct report report;
     struct err err = {0};
-    json_t *json = NULL;
+    const json_t *json = NULL;
     int rc;
 
     memset(&report, 0, sizeof report); /* what lies between its members is compared, too */
-    rc = json_parse_bounded(body, size, REPORT_DEPTH, &json, &err) ||
+    rc = json_parse_scratch(body, size, REPORT_DEPTH, &json, &err) ||
          report_from_json(json, &report, &err);
-    json_decref(json);
+    json_scratch_done(json);
     if (rc) {
         err_context(&err, "the agent's report cannot be read");
         node_failed(node, false, COMPLAINT_MALFORMED, err.text);

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -174,6 +176,38 @@ static int connect_to(struct source *source, const char *conninfo, struct err *e
     return 0;
 }
 
+static long parent_of(int pid)
+{
+    char path[32], line[128];
+    long parent = -1;
+    FILE *status;
+
+    snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    status = fopen(path, "re");
+    while (status != NULL && fgets(line, sizeof(line), status) != NULL) {
+        if (strncmp(line, "PPid:", 5) == 0)
+            parent = strtol(line + 5, NULL, 10);
+    }
+    if (status != NULL)
+        fclose(status);
+    return parent;
+}
+
+/* Where this process was made nice, so is the server's process that reads for it: both work for the
+ * snapshot. Only one that is proven to be ours, by the server on the other side of the socket,
+ * which has to be of this machine and user; nothing rests on it. */
+static void share_priority(const struct source *source)
+{
+    struct ucred server = {0};
+    socklen_t size = sizeof(server);
+    int mine = getpriority(PRIO_PROCESS, 0), pid = PQbackendPID(source->conn);
+
+    if (mine > 0 &&
+        getsockopt(PQsocket(source->conn), SOL_SOCKET, SO_PEERCRED, &server, &size) == 0 &&
+        server.pid > 0 && parent_of(pid) == server.pid)
+        (void)setpriority(PRIO_PROCESS, (id_t)pid, mine);
+}
+
 static int identify(struct source *source, struct manifest *manifest, struct err *err)
 {
     PGresult *result = ask(source, "IDENTIFY_SYSTEM", err);
@@ -237,6 +271,7 @@ int source_open(const struct source_options *options, struct source **out,
         source_close(source);
         return -1;
     }
+    share_priority(source);
     *out = source;
     return 0;
 }

@@ -30,7 +30,8 @@ struct source_handler {
 struct source;
 
 /* Connects and asks who the server is: system_id, timeline, postgres_version and cluster of
- * MANIFEST. */
+ * MANIFEST. A server of the same machine and user reads at this process' nice value, where that is
+ * above zero. */
 OGEL_MUST_CHECK int source_open(const struct source_options *options, struct source **source,
                                 struct manifest *manifest, struct err *err);
 int64_t source_wal_segment_size(const struct source *source);

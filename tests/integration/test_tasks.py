@@ -118,6 +118,10 @@ def test_task__create_at_a_follower__is_followed_to_a_snapshot_that_verifies(c):
         id = begin(follower, where, max_rate="8MB")
         seen = [copying(follower, id)]
         assert post(follower, where, id=id).status == 202, "the same task is no second one"
+        reader = int(follower.one("SELECT pid FROM pg_stat_activity WHERE application_name = 'ogelctl-snapshot'"))
+        nices = [os.getpriority(os.PRIO_PROCESS, pid) for pid in (children(follower)[0][0], reader,
+                                                                  follower.postmaster_pid())]
+        assert nices == [10, 10, 0], nices
         at = follower.api.get("/v1/task").json
         while at["task"]["state"] == "running":
             reply = follower.api.get(f"/v1/task?since={at['sequence']}&run={at['run']}&wait_ms=10000", timeout=15)

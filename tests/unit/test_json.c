@@ -63,6 +63,35 @@ static void test_json__anything_but_one_strict_value__is_refused(void **state)
     assert_int_equal(json_parse_bounded("{}\0{}", 5, 4, &json, &err), -1);
 }
 
+/* Larger than what is set aside for it, malformed, and small again: one after the other. */
+static void test_json__scratch__reads_what_fits_and_what_does_not(void **state)
+{
+    enum { MANY = 20000 };
+    const json_t *json;
+    struct err err;
+    char *large = xmalloc(MANY * 8), *at = large;
+
+    (void)state;
+    at += sprintf(at, "[\"0\"");
+    for (int i = 1; i < MANY; i++)
+        at += sprintf(at, ",\"%d\"", i);
+    sprintf(at, "]");
+    for (int round = 0; round < 3; round++) {
+        assert_int_equal(json_parse_scratch("{\"a\":[7]}", 9, 4, &json, &err), 0);
+        assert_int_equal(json_integer_value(json_array_get(json_object_get(json, "a"), 0)), 7);
+        json_scratch_done(json);
+        assert_int_equal(json_parse_scratch(large, strlen(large), 4, &json, &err), 0);
+        assert_int_equal(json_array_size(json), MANY);
+        assert_string_equal(json_string_value(json_array_get(json, MANY - 1)), "19999");
+        json_scratch_done(json);
+        assert_int_equal(json_parse_scratch(large, strlen(large) - 1, 4, &json, &err), -1);
+        assert_null(json);
+        json_scratch_done(json);
+        json_decref(parse("[[\"of malloc()\"]]"));
+    }
+    free(large);
+}
+
 static void test_json__fields__are_read_by_type(void **state)
 {
     static const char *const roles[] = {"leader", "follower", NULL};
@@ -275,6 +304,7 @@ int main(void)
         cmocka_unit_test(test_sealed__what_is_no_object__is_refused),
         cmocka_unit_test(test_json__deeper_than_the_bound__is_refused),
         cmocka_unit_test(test_json__anything_but_one_strict_value__is_refused),
+        cmocka_unit_test(test_json__scratch__reads_what_fits_and_what_does_not),
         cmocka_unit_test(test_json__fields__are_read_by_type),
         cmocka_unit_test(test_json__wrong_fields__are_named_with_what_is_expected),
         cmocka_unit_test(test_json__missing_or_null__only_where_optional),
