@@ -415,6 +415,7 @@ static void post_discard(struct http_request *request, void *arg)
         http_respond_problem(request, 400, NULL, "%s", err.text);
         return;
     }
+    agent_gather(agent);
     /* what an earlier run, or an earlier leader, allowed is over by then, and shows in the reports
      */
     if (now - agent->started_ms < DISCARD_SETTLE_MS || agent->leading_since_ms == 0 ||

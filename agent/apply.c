@@ -33,14 +33,18 @@ static void persisted(struct agent *agent, const struct step_run *run)
         in->checkpointed = false;
         in->position_failing_ms = 0;
         in->replay_unblocked = false;
-        agent->discard_until_ms = 0;
+        peers_forget_discard(agent);
     }
-    if (next->data_id != agent->durable.data_id)
+    if (next->data_id != agent->durable.data_id) {
         in->position_failing_ms = 0; /* that was another copy */
+        peers_forget_discard(agent);
+    }
     if (next->job.id != agent->durable.job.id)
         in->job_stopped = false;
-    if (!incarnations_equal(next, &agent->durable))
+    if (!incarnations_equal(next, &agent->durable)) {
         in->roles_done = false;
+        peers_forget_discard(agent); /* it may have rested on what a lost disk held */
+    }
     if (next->grant.generation != agent->durable.grant.generation)
         in->planted = false; /* those were for another one */
     agent->durable = *next;
@@ -57,7 +61,11 @@ static void written(struct agent *agent, const struct step_run *run, bool runnin
 
     in->names_shown = in->names_violated = false;
     if (run->step.replication.upstream != NODE_NONE)
-        in->position_valid = in->was_primary = false; /* WAL may come from here on */
+        in->position_valid = false; /* WAL may come from here on */
+    /* A start as a standby erased it. What was written for a server that is gone meanwhile did not:
+     * somebody may have promoted that one. */
+    if (running)
+        in->was_primary = false;
     if (run->rc < 0) {
         in->replication_known = false;
         agent->names_known = false;
@@ -201,7 +209,7 @@ void step_applied(struct agent *agent, const struct step_run *run)
             persisted(agent, run);
         break;
     case STEP_REPLICATION:
-        written(agent, run, run->pm.pid != 0 && run->life == agent->life);
+        written(agent, run, run->pm.pid != 0 && agent->pm.pid != 0 && run->life == agent->life);
         if (ok)
             receivers_seen(agent, run);
         break;

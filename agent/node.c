@@ -291,7 +291,7 @@ static bool is_foreign(const struct agent *agent)
     return agent->looks_foreign && (d->marker == MARKER_NONE || d->data_id == 0);
 }
 
-static void gather(struct agent *agent)
+void agent_gather(struct agent *agent)
 {
     struct inputs *in = &agent->in;
 
@@ -303,8 +303,9 @@ static void gather(struct agent *agent)
     in->discard_allowed = in->now_ms < agent->discard_until_ms;
     for (int32_t slot = 0; slot < NODE_COUNT; slot++) {
         in->peers[slot].report = &agent->peer_reports[slot];
+        /* an answer may have lain in the socket for as long as this process was stopped */
         in->peers[slot].fresh = in->peers[slot].known &&
-                                in->now_ms - agent->peer_heard_ms[slot] < PEER_FRESH_MS;
+                                in->now_ms - agent->peer_asked_ms[slot] < PEER_FRESH_MS;
     }
 }
 
@@ -342,7 +343,7 @@ static int64_t turn_once(struct agent *agent, bool *again)
     int64_t held;
 
     *again = false;
-    gather(agent);
+    agent_gather(agent);
     reconcile(&agent->in, step);
     if (step->kind == STEP_NONE && retry_rest(&agent->retry))
         agent->step_error[0] = '\0';

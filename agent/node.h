@@ -78,6 +78,7 @@ struct agent {
     struct report peer_reports[NODE_COUNT];
     int64_t discard_until_ms; /* in.discard_allowed ends */
     int64_t peer_heard_ms[NODE_COUNT];
+    int64_t peer_asked_ms[NODE_COUNT]; /* the call whose answer that was: what it says held since */
 
     /* Postgres */
     struct postmaster pm; /* pid 0: none */
@@ -147,6 +148,9 @@ void agent_stop_postgres(struct agent *agent);
 /* Something changed: a turn follows soon, never within this call. */
 void agent_changed(struct agent *agent);
 
+/* The core's inputs as of now; who asks it something between two turns does this first. */
+void agent_gather(struct agent *agent);
+
 /* A new run of KIND with everything it may need; freed by step_run_free(). */
 struct step_run *step_run_new(struct agent *agent, const struct step *step);
 void step_run_free(struct step_run *run);
@@ -197,6 +201,8 @@ void peers_stop(struct agent *agent);
 void peers_view(struct agent *agent, int32_t slot, struct peer_view *view);
 void peers_register(struct agent *agent, int32_t slot);
 void peers_ask_discard(struct agent *agent);
+/* What was permitted, or will be on the last question, is over. */
+void peers_forget_discard(struct agent *agent);
 void peers_fetch_document(struct agent *agent, int32_t slot);
 extern const struct field registration_answer_fields[];
 /* Another node stood at GENERATION at AT_MS. */

@@ -216,6 +216,12 @@ static void set_reachable(struct peer *peer, bool reachable, bool refuses)
     agent_changed(peer->agent);
 }
 
+static void heard(struct peer *peer)
+{
+    peer->agent->peer_heard_ms[peer->slot] = clock_boot_ms();
+    peer->agent->peer_asked_ms[peer->slot] = peer->asked_ms;
+}
+
 static void take_report(struct peer *peer, const struct http_result *result)
 {
     struct agent *agent = peer->agent;
@@ -245,7 +251,7 @@ static void take_report(struct peer *peer, const struct http_result *result)
     agent->peer_reports[peer->slot] = report;
     agent->in.peers[peer->slot].known = true;
     agent->in.peers[peer->slot].asked_ms = peer->asked_ms;
-    agent->peer_heard_ms[peer->slot] = clock_boot_ms();
+    heard(peer);
     peer->since = report.sequence;
     peer->full_ms = clock_boot_ms();
     confirm_by_report(peer);
@@ -265,7 +271,6 @@ static void complain(struct peer *peer, const struct http_result *result)
 static void poll_done(const struct http_result *result, void *arg)
 {
     struct peer *peer = arg;
-    struct agent *agent = peer->agent;
 
     peer->poll = NULL;
     loop_timer_stop(peer->timer);
@@ -280,7 +285,7 @@ static void poll_done(const struct http_result *result, void *arg)
     if (result->status == 200) {
         take_report(peer, result);
     } else if (result->status == 204) {
-        agent->peer_heard_ms[peer->slot] = clock_boot_ms();
+        heard(peer);
         confirm_by_report(peer); /* no news: it stands where it stood */
     } else {
         complain(peer, result);
@@ -444,6 +449,13 @@ static void discard_answered(const struct http_result *result, void *arg)
         agent->peers->discard_generation == agent->durable.promise.generation)
         agent->discard_until_ms = agent->peers->discard_asked_ms + DISCARD_VALID_MS;
     agent_changed(agent);
+}
+
+void peers_forget_discard(struct agent *agent)
+{
+    http_call_cancel(agent->peers->discard);
+    agent->peers->discard = NULL;
+    agent->discard_until_ms = 0;
 }
 
 void peers_ask_discard(struct agent *agent)

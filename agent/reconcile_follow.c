@@ -125,6 +125,16 @@ static bool await_copy(const struct inputs *in, struct step *step)
     return choose_wait(step, restores ? AGENT_REASON_CLONE_RESTORE : AGENT_REASON_CLONE, WAKE_MS);
 }
 
+/* The leave rests on the other follower's data. This node may have heard of their loss before the
+ * leader has. */
+static bool other_has_none(const struct inputs *in)
+{
+    const struct peer_input
+        *other = &in->peers[NODE_COUNT - in->durable->node - in->durable->leader.node]; /* 0+1+2 */
+
+    return other->known && other->fresh && !other->report->complete;
+}
+
 static bool clone(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
@@ -145,7 +155,7 @@ static bool clone(const struct inputs *in, struct step *step)
         return choose_persist(step, &next, way);
     }
     /* what counts for the quorum is given up only with the leader's leave, one node at a time */
-    if ((d->complete || d->rewound) && !in->discard_allowed) {
+    if ((d->complete || d->rewound) && (!in->discard_allowed || other_has_none(in))) {
         /* up meanwhile: the leave that the other follower may need rests on this one's data */
         if (!is_running(in) && d->complete)
             return choose_start(in, step, &locked, AGENT_REASON_START_FENCED);

@@ -28,7 +28,7 @@ static const struct options core_options = {.fence_timeout_ms = 3000,
 
 /* --- a turn --- */
 
-static void gather(int index)
+void agent_gather(int index)
 {
     struct machine *m = &world.machines[index];
     struct inputs *in = &m->in;
@@ -38,7 +38,7 @@ static void gather(int index)
     in->discard_allowed = in->now_ms < m->discard_until_ms;
     for (int32_t slot = 0; slot < NODE_COUNT; slot++)
         in->peers[slot].fresh = in->peers[slot].known &&
-                                in->now_ms - m->peers[slot].heard_ms < PEER_FRESH_MS;
+                                in->now_ms - m->peers[slot].asked_ms < PEER_FRESH_MS;
 }
 
 static bool is_urgent(enum step_kind kind)
@@ -96,7 +96,7 @@ static int64_t turn_once(int index, bool *again)
     struct step *step = &m->step;
 
     *again = false;
-    gather(index);
+    agent_gather(index);
     reconcile(&m->in, step);
     cover_agent(step->reason);
     if (step->kind != STEP_NONE && step->kind == m->last_kind && step->reason == m->last_reason &&

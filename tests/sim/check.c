@@ -253,3 +253,18 @@ bool check_recovery_due(void)
     }
     return complete >= QUORUM;
 }
+
+/* A birth began again just when a node had recorded the end of the first, which nobody had heard:
+ * that node is left alone with the data, and it takes an override (section 15). */
+bool check_born_alone(void)
+{
+    int with_data = 0, registered = 0;
+
+    for (int i = 0; i < MACHINES; i++) {
+        const struct durable *d = &world.machines[i].disk.durable;
+
+        registered += counts(&world.machines[i]) && d->registered;
+        with_data += counts(&world.machines[i]) && d->registered && d->complete && d->birth_ended;
+    }
+    return registered == 1 && with_data == 1;
+}

@@ -116,6 +116,8 @@ void document_edit(int index, int number)
     struct edit *edit = &world.edits[number];
     int status;
 
+    if (world.calm_ms != 0)
+        return; /* on its way since before documents_calm(): nobody would take it back */
     if (!edit->leaderless)
         edit->promise = m->durable.promise;
     status = refusal(m, edit);

@@ -16,7 +16,7 @@ enum {
     PROBE_DEADLINE_MS = 500,
     PROBE_SUSPECT_MS = 200,
     PROBE_INTERVAL_MS = 2000,
-    DISCARD_SETTLE_MS = 5000,
+    DISCARD_SETTLE_MS = 2000,
 };
 
 /* --- the report --- */
@@ -339,6 +339,7 @@ void poll_answer(int owner, int32_t slot, uint32_t number)
     m->peers[slot].reachable = true;
     m->peers[slot].refuses = false;
     m->peers[slot].heard_ms = clock_of(owner);
+    m->peers[slot].asked_ms = poll->asked_ms;
     if (poll->news) {
         m->peer_reports[slot] = poll->report;
         m->in.peers[slot].known = true;
@@ -549,6 +550,7 @@ void peers_discard(int index, int from, uint32_t generation, uint32_t from_life,
     int32_t slot = world.machines[from].slot;
     int64_t delay;
 
+    agent_gather(index);
     if (own_clock(m) - m->started_ms < DISCARD_SETTLE_MS || m->leading_since_ms == 0 ||
         own_clock(m) - m->leading_since_ms < DISCARD_SETTLE_MS ||
         !discard_permitted(&m->in, slot, generation, outstanding(m)))

@@ -468,8 +468,9 @@ void server_tick(int index, uint32_t tick)
     if (s->starting && world.now_ms >= s->ready_ms && consistent(&m->disk) &&
         s->applied == record_end(m->disk.wal.written)) {
         s->starting = false;
+        /* a page is written after its WAL has been flushed */
         m->disk.consistent_branch = m->disk.wal.branch;
-        m->disk.consistent_at = s->applied;
+        m->disk.consistent_at = record_end(m->disk.wal.flushed);
         count_step();
     }
     if (s->starting && !consistent_possible(&m->disk)) {

@@ -10,10 +10,8 @@
  *   clients.c   clients that commit, wait, cancel, prepare and read
  *   agent.c     the agent's shell: a turn (mirrors agent/node.c, observe.c)
  *   steps.c     what steps do and what they came to (mirrors agent/steps*.c, apply.c)
- *   peers.c     long polls, probes, registrations, permissions, the document (mirrors
- *               agent/peers.c, api.c)
- *   documents.c the cluster document, and operators who change it (mirrors orchestrator/document.c,
- *               agent/document_api.c)
+ *   peers.c     long polls, probes, registrations, permissions (mirrors agent/peers.c, api.c)
+ *   documents.c the cluster document (mirrors orchestrator/document.c, agent/document_api.c)
  *   boss.c      the orchestrator's shell (mirrors orchestrator/observe.c, act.c, cluster.c)
  *   faults.c    what goes wrong with processes, links, clocks and machines
  *   themes.c    faults that belong together: what a rule was made for
@@ -57,7 +55,7 @@ enum {
     MASK_MAX = 1024,
     STORM_SHORTEST_MS = 4000,
     STORM_LONGEST_MS = 20000,
-    DISCARD_VALID_MS = 3000,
+    DISCARD_VALID_MS = 1000,
     OLD_BASES = 200, /* per mille of clones, from data that is older than the leader's */
     GOES_ON = 500,   /* per mille of machines that are replaced, and do not know */
 };
@@ -195,7 +193,7 @@ struct sample {
 };
 
 struct peer {
-    int64_t heard_ms;
+    int64_t heard_ms, asked_ms;
     bool reachable, refuses;
     enum probe_verdict postgres;
     int64_t probed_ms;
@@ -240,7 +238,7 @@ struct machine {
     uint32_t child_number;
     int64_t child_wal_from;
     int64_t started_ms;
-    int64_t discard_until_ms, discard_asked_ms;
+    int64_t discard_until_ms, discard_asked_ms, discard_void_ms;
     uint32_t discard_generation;
     int32_t discard_given_to;
     int64_t discard_given_ms;
@@ -632,6 +630,7 @@ void clients_release(int leader, int standby, uint64_t upto);
 void agent_start(int index);
 void agent_die(int index);
 void agent_changed(int index);
+void agent_gather(int index);
 void agent_turn(int index);
 void agent_timer(int index);
 void agent_looked(int index);
@@ -766,6 +765,7 @@ void check_vote(int index);
 void check_step(const struct event *event);
 bool check_whole(void);
 bool check_recovery_due(void);
+bool check_born_alone(void);
 
 /* cover.c */
 void cover_agent(enum agent_reason reason);

@@ -391,6 +391,12 @@ static bool incarnations_equal(const struct durable *a, const struct durable *b)
     return true;
 }
 
+static void forget_discard(struct machine *m)
+{
+    m->discard_until_ms = 0;
+    m->discard_void_ms = own_clock(m);
+}
+
 static void persisted(int index, const struct run *run)
 {
     struct machine *m = &world.machines[index];
@@ -405,14 +411,18 @@ static void persisted(int index, const struct run *run)
         in->checkpointed = false;
         in->position_failing_ms = 0;
         in->replay_unblocked = false;
-        m->discard_until_ms = 0;
+        forget_discard(m);
     }
-    if (next->data_id != m->durable.data_id)
+    if (next->data_id != m->durable.data_id) {
         in->position_failing_ms = 0;
+        forget_discard(m);
+    }
     if (next->job.id != m->durable.job.id)
         in->job_stopped = false;
-    if (!incarnations_equal(next, &m->durable))
+    if (!incarnations_equal(next, &m->durable)) {
         in->roles_done = false;
+        forget_discard(m);
+    }
     if (next->grant.generation != m->durable.grant.generation)
         in->planted = false;
     m->durable = *next;
@@ -427,7 +437,9 @@ static void written(struct machine *m, const struct run *run, bool running)
 
     in->names_shown = in->names_violated = false;
     if (run->step.replication.upstream != NODE_NONE)
-        in->position_valid = in->was_primary = false;
+        in->position_valid = false;
+    if (running)
+        in->was_primary = false;
     if (run->failed) {
         in->replication_known = false;
         return;

@@ -245,6 +245,28 @@ static void test_follow__waits_for_leave_to_discard__is_up_meanwhile(void **stat
     assert_int_equal(w.step.kind, STEP_ASK_DISCARD);
 }
 
+/* Found by tests/sim: the leader gave it on a report from before the third machine was lost. */
+static void test_follow__leave_while_the_third_is_known_to_have_no_data__is_not_taken(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    world_lead_elsewhere(&w, 6, 900);
+    w.peers[OTHER].oldest_lsn = 901;
+    world_tell_follow(&w, 6, Q, OTHER);
+    w.stop_before = STEP_ASK_DISCARD;
+    world_run(&w);
+    w.in.discard_allowed = true;
+    w.peers[LEADER].complete = false;
+    reconcile(&w.in, &w.step);
+    assert_int_equal(w.step.kind, STEP_ASK_DISCARD);
+    w.peers[LEADER].complete = true;
+    reconcile(&w.in, &w.step);
+    assert_int_equal(w.step.kind, STEP_PERSIST);
+    assert_string_equal(agent_reason_code(w.step.reason), "C2");
+}
+
 /* Found by tests/sim: it streamed from a deposed leader the WAL of the next one, and gave it up as
  * nobody's. */
 static void test_follower__admits_no_replication_connection__a_granted_node_does(void **state)
@@ -416,6 +438,7 @@ int main(void)
         T(test_follow__copy_whose_wal_cannot_be_read__is_cloned),
         T(test_standby__starts_in_vain__is_looked_at_again),
         T(test_follow__waits_for_leave_to_discard__is_up_meanwhile),
+        T(test_follow__leave_while_the_third_is_known_to_have_no_data__is_not_taken),
         T(test_follower__admits_no_replication_connection__a_granted_node_does),
         T(test_follow__copy_with_wal_that_nobody_granted__is_given_up),
         T(test_standby__promoted_by_hand_and_crashed__is_looked_at_before_it_streams),
