@@ -497,6 +497,7 @@ void agent_child_end(int index, uint32_t number)
     trace("n%d/%d child %d %s", m->slot + 1, index, m->child, ok ? "done" : "failed");
     if (ok) {
         m->disk.primary = false; /* whatever its source was: it has a backup_label */
+        m->disk.mended = m->disk.mended || m->disk.spoiled;
         m->disk.torn = m->disk.rolled_back = m->disk.spoiled = false;
         m->disk.present = true;
         m->disk.clean = true;

@@ -30,7 +30,7 @@ void check_persist(int index, const struct durable *before, const struct durable
 }
 
 /* Section 14: whoever counts gives its data up only while the other follower has all of it. A copy
- * that somebody spoiled is given up without being asked, and the leader hears of it later. */
+ * that somebody spoiled is given up without being asked, and the others hear of it later. */
 void check_discard(int index)
 {
     const struct machine *m = &world.machines[index];
@@ -43,7 +43,7 @@ void check_discard(int index)
             continue;
         if (!other->disk.durable.complete && !other->disk.durable.rewound &&
             !other->disk.durable.whole_before_rewind && other->disk.durable.registered &&
-            !other->disk.spoiled)
+            !other->disk.spoiled && !other->disk.mended)
             violate("I6: n%d discards its data while n%d has none: by nobody's fault one is left",
                     m->slot + 1, other->slot + 1);
     }

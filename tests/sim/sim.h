@@ -131,8 +131,8 @@ struct disk {
     bool torn; /* half-copied: nothing may start from it */
     bool clean;
     bool rolled_back;
-    bool spoiled; /* as good as lost, whether its agent knows or not */
-    bool primary; /* by the control file */
+    bool spoiled, mended; /* as good as lost, its agent may not know; cloned since, not complete */
+    bool primary;         /* by the control file */
     uint64_t data_id;
     struct wal wal;
     int consistent_branch; /* it starts up once it has this branch's WAL up to there */

@@ -407,6 +407,7 @@ static void persisted(int index, const struct run *run)
     check_persist(index, &m->disk.durable, next);
     m->disk.durable = *next;
     m->disk.unsynced = false;
+    m->disk.mended = m->disk.mended && !next->complete;
     if (!promise_equal(next->promise, m->durable.promise)) {
         in->checkpointed = false;
         in->position_failing_ms = 0;
