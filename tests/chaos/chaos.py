@@ -151,7 +151,7 @@ class Run:
 
     def recover(self):
         w = self.world
-        w.wait_healthy(RECOVERY_S)
+        w.last_leader = w.wait_healthy(RECOVERY_S)      # a fault that comes next may find nobody to ask
         for look in w.after:
             look(w)
         return time.monotonic_ns()

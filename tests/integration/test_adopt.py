@@ -172,6 +172,25 @@ def test_adopt__primary_without_a_grant__is_stopped_and_taken_back_as_a_follower
          "every node is on the timeline of its generation")
 
 
+def test_adopt__promoted_by_hand_and_crashed_unseen__is_given_up_for_a_copy(c):
+    """While its agent stands still, which then has a configuration to write: what that server wrote itself must not be
+    taken for its leader's WAL."""
+    leader, n = c.leader(), c.followers()[0]
+    before = len(c.events())
+    n.process.freeze()
+    n.sql("SELECT pg_promote(wait => true)")
+    n.sql("SET synchronous_commit = local; CREATE TABLE by_hand (x int)")
+    n.sql("CHECKPOINT")
+    c.settings({"work_mem": "5MB"})
+    n.kill_postmaster()
+    n.process.thaw()
+    c.wait_healthy(45)
+    assert c.leader() is leader
+    assert any("S3" in str(e) and n.id in str(e) for e in c.events()[before:]), c.events()[before:]
+    assert n.one("SELECT to_regclass('by_hand') IS NULL"), "its own WAL is gone"
+    wait(lambda: n.one("SHOW work_mem") == "5MB", 10, "and it has the configuration")
+
+
 def test_adopt__sync_names_emptied_by_a_superuser__demotes_and_names_the_cause(c):
     old = c.leader()
     conn = old.connect()
