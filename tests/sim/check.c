@@ -258,13 +258,20 @@ bool check_recovery_due(void)
  * that node is left alone with the data, and it takes an override (section 15). */
 bool check_born_alone(void)
 {
-    int with_data = 0, registered = 0;
+    const struct durable *alone = NULL;
+    int members = 0;
 
     for (int i = 0; i < MACHINES; i++) {
         const struct durable *d = &world.machines[i].disk.durable;
 
-        registered += counts(&world.machines[i]) && d->registered;
-        with_data += counts(&world.machines[i]) && d->registered && d->complete && d->birth_ended;
+        if (counts(&world.machines[i]) && d->registered && d->complete && d->birth_ended)
+            alone = d;
     }
-    return registered == 1 && with_data == 1;
+    for (int i = 0; alone && i < MACHINES; i++) {
+        const struct durable *d = &world.machines[i].disk.durable;
+
+        members += counts(&world.machines[i]) && d->registered &&
+                   cluster_id_equal(&d->cluster, &alone->cluster);
+    }
+    return members == 1;
 }

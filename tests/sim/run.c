@@ -300,7 +300,7 @@ void run_schedule(uint64_t seed)
     int64_t storm_ms;
 
     be_born_for(seed);
-    if (world.violated)
+    if (world.violated || !world.born)
         return;
     chance_for(&(struct event){.at_ms = world.now_ms, .b = 1});
     storm_ms = world.now_ms + between(STORM_SHORTEST_MS, STORM_LONGEST_MS);
