@@ -181,6 +181,7 @@ bool declared_destroyed(const struct durable *d, int32_t slot)
 bool identity_register(const struct inputs *in, struct step *step)
 {
     const struct durable *d = in->durable;
+    const struct incarnation own = d->incarnations[d->node];
     struct durable next = *d;
     int32_t ask = NODE_NONE;
     bool all = true;
@@ -189,6 +190,13 @@ bool identity_register(const struct inputs *in, struct step *step)
         return false;
     if (is_running(in))
         return choose(step, STEP_KILL, AGENT_REASON_DATA_SWAPPED);
+    /* Another machine may have drawn the same number for this place and be gone again, registered
+     * at some agent that no peer is. Nothing rests on this one's yet: it takes a higher one. */
+    if (!incarnation_equal(incarnation_later(own, in->self_known), own) ||
+        own.number <= in->self_void) {
+        become_new(in, &next, max_number(in->self_known.number, in->self_void) + 1);
+        return choose_persist(step, &next, AGENT_REASON_NEW_MACHINE);
+    }
     for (int32_t peer = 0; peer < NODE_COUNT; peer++) {
         if (peer == d->node || d->registered_at[peer])
             continue;

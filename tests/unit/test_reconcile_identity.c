@@ -92,6 +92,24 @@ static void test_register__one_peer_silent__is_not_finished(void **state)
     assert_string_equal(agent_reason_code(w.step.reason), "I9");
 }
 
+/* Found by tests/sim: the machine before it had registered at one that was no peer any more, under
+ * the same number; an orchestrator passed it on, and the new one ended as superseded. */
+static void test_register__number_is_taken_by_a_machine_unknown_to_peers__a_higher_one(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_blank(&w);
+    w.in.peers[2].fresh = false;
+    world_run(&w);
+    assert_int_equal(w.durable.incarnations[SELF].number, 2);
+    w.in.self_known = (struct incarnation){2, UINT64_MAX};
+    w.in.peers[2].fresh = true;
+    world_run(&w);
+    assert_int_equal(w.durable.incarnations[SELF].number, 3);
+    assert_true(w.durable.registered);
+}
+
 /* The machine it replaces may have confirmed a change of the document; one peer at least has it. */
 static void test_register__peer_holds_a_greater_document__is_fetched_before_the_answer_counts(
     void **state)
@@ -490,6 +508,7 @@ int main(void)
         T(test_birth__of_another_cluster_than_the_peers_are_of_now__is_forgotten),
         T(test_birth__of_another_cluster__is_kept_where_data_was_made_for_it),
         T(test_register__one_peer_silent__is_not_finished),
+        T(test_register__number_is_taken_by_a_machine_unknown_to_peers__a_higher_one),
         T(test_register__peer_holds_a_greater_document__is_fetched_before_the_answer_counts),
         T(test_data__swapped__is_a_new_incarnation),
         T(test_data__rolled_back_below_the_floor__is_a_new_incarnation),
