@@ -252,18 +252,20 @@ int s3_run_call(struct s3_store *s3, const char *name, const struct s3_call *cal
     const struct s3_request fresh = *request;
     S3BucketContext bucket = bucket_of(s3);
     struct s3_backoff backoff = {0};
+    struct err answered = {0}; /* what the server said last */
 
     for (;;) {
         S3RequestContext *context = take_context(s3);
         int64_t now_ms = clock_mono_ms();
         int64_t try_ms = now_ms + TRY_TIMEOUT_MS + (int64_t)(call->bytes / SLOWEST_BYTES_PER_MS);
-        bool again = false;
+        bool again = false, cut;
         int rc;
 
         *request = fresh;
         call->start(&bucket, name, context, request, call->arg);
         run_context(context, request, try_ms < deadline_ms ? try_ms : deadline_ms);
-        if (!request->complete) {
+        cut = !request->complete;
+        if (cut) {
             S3Status status = request->status; /* the destruction completes it, as interrupted */
 
             give_context(s3, context, false);
@@ -276,12 +278,16 @@ int s3_run_call(struct s3_store *s3, const char *name, const struct s3_call *cal
         } else {
             again = s3_may_work_later(request);
             rc = say_failure(s3, request, err);
+            if (err != NULL && !cut)
+                answered = *err;
         }
         if (rc == 0)
             err_clear(err); /* of what an earlier try said */
         if (rc == 0 || !again || call->only_once)
             return rc;
         if (!s3_back_off(s3, &backoff, request->status == S3StatusErrorSlowDown, deadline_ms)) {
+            if (err != NULL && cut && answered.code != ERR_NONE)
+                *err = answered;
             if (err != NULL)
                 err->code = ERR_TIMEOUT;
             return err_context(err, "not done in time; the last try");
