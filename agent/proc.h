@@ -14,17 +14,9 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "base/procfs.h"
 
 enum { PROC_TITLE_SIZE = 512, PROC_MAX = 4096 };
-
-struct proc_stat {
-    pid_t ppid;
-    char state;           /* as in /proc/PID/stat: 'R', 'S', 'D', 'T', 'Z', … */
-    uint64_t start_ticks; /* since boot; (pid, start_ticks) names a process for good */
-};
-
-/* False if there is no such process (any more). */
-bool proc_stat_read(pid_t pid, struct proc_stat *stat);
 
 /* The command line as ps shows it: arguments joined by blanks, "" for none. False if the process is
  * gone or is a zombie. */

@@ -67,7 +67,6 @@ static _Thread_local struct {
     bool spilled;
 } scratch;
 
-static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
 static pthread_key_t scratch_key;
 
 static void *scratch_malloc(size_t size)
@@ -92,7 +91,8 @@ static void scratch_free(void *memory)
         free(memory);
 }
 
-static void scratch_setup(void)
+/* Before there are threads: jansson does not expect its functions to be changed under it. */
+__attribute__((constructor)) static void scratch_setup(void)
 {
     OGEL_CHECK(pthread_key_create(&scratch_key, free) == 0);
     json_set_alloc_funcs(scratch_malloc, scratch_free);
@@ -104,7 +104,7 @@ int json_parse_scratch(const char *data, size_t len, unsigned max_depth, const j
     json_t *parsed = NULL;
     int rc;
 
-    OGEL_CHECK(!scratch.taken && pthread_once(&scratch_once, scratch_setup) == 0);
+    OGEL_CHECK(!scratch.taken);
     if (scratch.memory == NULL) {
         scratch.memory = xmalloc(SCRATCH_SIZE);
         OGEL_CHECK(pthread_setspecific(scratch_key, scratch.memory) == 0);

@@ -16,6 +16,7 @@ libogbase_a_SOURCES += \
 	base/notify.c base/notify.h \
 	base/opts.c base/opts.h \
 	base/pgconn.c base/pgconn.h \
+	base/procfs.c base/procfs.h \
 	base/prom.c base/prom.h \
 	base/rand.c base/rand.h \
 	base/redis.c base/redis.h \

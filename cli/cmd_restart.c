@@ -79,7 +79,8 @@ static enum wait nothing_passing(const json_t *cluster, void *arg, struct err *e
 static enum ctl_exit settled_cluster(struct ctl *ctl, json_t **cluster, struct err *err)
 {
     struct progress progress;
-    struct err late = {0};
+    struct err late = {0}; /* what is wrong then, plan_make() says */
+    bool hurry = ctl->timeout_ms > 0 && ctl->timeout_ms < SETTLE_MS;
     enum ctl_exit rc = operation_cluster(ctl, cluster, err);
 
     if (rc != CTL_OK || nothing_passing(*cluster, NULL, NULL) == WAIT_DONE)
@@ -87,7 +88,8 @@ static enum ctl_exit settled_cluster(struct ctl *ctl, json_t **cluster, struct e
     json_decref(*cluster);
     *cluster = NULL;
     progress_begin(&progress, ctl);
-    operation_wait(ctl, &progress, SETTLE_MS, NULL, nothing_passing, NULL, &late);
+    operation_wait(ctl, &progress, hurry ? ctl->timeout_ms : SETTLE_MS, NULL, nothing_passing, NULL,
+                   &late);
     progress_end(&progress);
     return operation_cluster(ctl, cluster, err);
 }

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/procfs.h"
 #include "base/rand.h"
 #include "base/units.h"
 
@@ -176,35 +177,19 @@ static int connect_to(struct source *source, const char *conninfo, struct err *e
     return 0;
 }
 
-static long parent_of(int pid)
-{
-    char path[32], line[128];
-    long parent = -1;
-    FILE *status;
-
-    snprintf(path, sizeof(path), "/proc/%d/status", pid);
-    status = fopen(path, "re");
-    while (status != NULL && fgets(line, sizeof(line), status) != NULL) {
-        if (strncmp(line, "PPid:", 5) == 0)
-            parent = strtol(line + 5, NULL, 10);
-    }
-    if (status != NULL)
-        fclose(status);
-    return parent;
-}
-
 /* Where this process was made nice, so is the server's process that reads for it: both work for the
  * snapshot. Only one that is proven to be ours, by the server on the other side of the socket,
  * which has to be of this machine and user; nothing rests on it. */
 static void share_priority(const struct source *source)
 {
     struct ucred server = {0};
+    struct proc_stat stat;
     socklen_t size = sizeof(server);
     int mine = getpriority(PRIO_PROCESS, 0), pid = PQbackendPID(source->conn);
 
     if (mine > 0 &&
         getsockopt(PQsocket(source->conn), SOL_SOCKET, SO_PEERCRED, &server, &size) == 0 &&
-        server.pid > 0 && parent_of(pid) == server.pid)
+        proc_stat_read(pid, &stat) && stat.ppid == server.pid)
         (void)setpriority(PRIO_PROCESS, (id_t)pid, mine);
 }
 

@@ -300,6 +300,7 @@ static void serve(struct fake_s3 *fake, int fd)
     if (read_request(fd, &request)) {
         pthread_mutex_lock(&fake->lock);
         fake->requests++;
+        fault = fake->then;
         if (fake->fault_count != 0) {
             fault = fake->fault;
             fake->fault_count -= fake->fault_count > 0;
@@ -372,9 +373,15 @@ void fake_s3_stop(struct fake_s3 *fake)
 
 void fake_s3_fault(struct fake_s3 *fake, enum fake_fault fault, int count)
 {
+    fake_s3_faults(fake, fault, count, FAULT_NONE);
+}
+
+void fake_s3_faults(struct fake_s3 *fake, enum fake_fault fault, int count, enum fake_fault then)
+{
     pthread_mutex_lock(&fake->lock);
     fake->fault = fault;
     fake->fault_count = count;
+    fake->then = then;
     fake->requests = 0;
     pthread_mutex_unlock(&fake->lock);
 }

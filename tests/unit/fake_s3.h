@@ -42,8 +42,9 @@ struct fake_s3 {
     struct fake_object objects[FAKE_OBJECTS_MAX];
     int count;
     enum fake_fault fault;
-    int fault_count; /* requests that meet it; -1: all */
-    int requests;    /* seen so far */
+    int fault_count;      /* requests that meet it; -1: all */
+    enum fake_fault then; /* what all others meet */
+    int requests;         /* seen so far */
     bool stop;
 };
 
@@ -52,6 +53,8 @@ void fake_s3_stop(struct fake_s3 *fake);
 
 /* The next COUNT requests meet FAULT; counts requests anew. */
 void fake_s3_fault(struct fake_s3 *fake, enum fake_fault fault, int count);
+/* The same, and all that come after them meet THEN. */
+void fake_s3_faults(struct fake_s3 *fake, enum fake_fault fault, int count, enum fake_fault then);
 int fake_s3_requests(struct fake_s3 *fake);
 
 #endif

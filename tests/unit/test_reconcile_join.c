@@ -128,14 +128,20 @@ static void test_follow__agent_killed_in_a_rewind__does_not_rewind_again(void **
     assert_string_equal(world_run(&w), "W5");
 }
 
+/* Its new leader has removed what would come next. */
+static void make_follower_without_the_wal(struct world *w)
+{
+    world_make_follower(w);
+    world_lead_elsewhere(w, 6, 900);
+    w->peers[OTHER].oldest_lsn = 901;
+}
+
 static void test_follow__wal_gone_from_the_leader__asks_before_it_discards(void **state)
 {
     struct world w;
 
     (void)state;
-    world_make_follower(&w);
-    world_lead_elsewhere(&w, 6, 900);
-    w.peers[OTHER].oldest_lsn = 901;
+    make_follower_without_the_wal(&w);
     world_tell_follow(&w, 6, Q, OTHER);
     w.stop_before = STEP_CLONE;
     assert_string_equal(world_run(&w), "P2 G1 G2 V1 T10 C2 C3");
@@ -234,9 +240,7 @@ static void test_follow__waits_for_leave_to_discard__is_up_meanwhile(void **stat
     struct world w;
 
     (void)state;
-    world_make_follower(&w);
-    world_lead_elsewhere(&w, 6, 900);
-    w.peers[OTHER].oldest_lsn = 901;
+    make_follower_without_the_wal(&w);
     world_end_server(&w, PG_DOWN, true);
     world_tell_follow(&w, 6, Q, OTHER);
     w.stop_before = STEP_ASK_DISCARD;
@@ -251,9 +255,7 @@ static void test_follow__leave_while_the_third_is_known_to_have_no_data__is_not_
     struct world w;
 
     (void)state;
-    world_make_follower(&w);
-    world_lead_elsewhere(&w, 6, 900);
-    w.peers[OTHER].oldest_lsn = 901;
+    make_follower_without_the_wal(&w);
     world_tell_follow(&w, 6, Q, OTHER);
     w.stop_before = STEP_ASK_DISCARD;
     world_run(&w);

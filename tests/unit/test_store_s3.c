@@ -182,6 +182,20 @@ static void test_s3__server_that_stays_away__ends_by_the_deadline_and_says_why(v
     assert_true(fake_s3_requests(&fake) < 20);
 }
 
+static void test_s3__last_try_cut_by_the_deadline__says_what_the_server_said_before(void **state)
+{
+    const struct store_body body = {.data = "x", .size = 1};
+    struct err err = {0};
+
+    (void)state;
+    fake_s3_faults(&fake, FAULT_SLOW_DOWN, 1, FAULT_STALL);
+    assert_int_equal(store_put(store, "a", &body, 3000, &err), -1);
+    assert_int_equal(err.code, ERR_TIMEOUT);
+    assert_int_equal(fake_s3_requests(&fake), 2);
+    assert_non_null(strstr(err.text, "SlowDown"));
+    fake_s3_fault(&fake, FAULT_NONE, 0);
+}
+
 static void test_s3__object_that_is_not_what_was_sent__is_no_success(void **state)
 {
     const enum fake_fault faults[] = {FAULT_SPOILED, FAULT_SHORTENED};
@@ -282,6 +296,7 @@ int main(void)
         WITH_SERVER(test_s3__listing_cut_off__names_each_object_once),
         WITH_SERVER(test_s3__server_that_does_not_answer__ends_by_the_deadline),
         WITH_SERVER(test_s3__server_that_stays_away__ends_by_the_deadline_and_says_why),
+        WITH_SERVER(test_s3__last_try_cut_by_the_deadline__says_what_the_server_said_before),
         WITH_SERVER(test_s3__object_that_is_not_what_was_sent__is_no_success),
         WITH_SERVER(test_s3__etag_that_is_no_md5_or_missing__makes_it_read_back),
         WITH_SERVER(test_s3__lasting_refusals__are_told_at_once),
