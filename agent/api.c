@@ -345,10 +345,13 @@ static int parse_node(const struct agent *agent, const json_t *body, int32_t *sl
     return 0;
 }
 
+/* An agent of another cluster that knows our token, and has our address for its peer's, would make
+ * the machine in that place superseded: it says to which cluster it belongs. */
 static void post_register(struct http_request *request, void *arg)
 {
     struct agent *agent = arg;
     struct registration registration = {.pending = true};
+    struct registering registering = {0};
     struct err err = {0};
     json_t *body;
     int rc;
@@ -357,11 +360,16 @@ static void post_register(struct http_request *request, void *arg)
         return;
     rc = parse_node(agent, body, &registration.node, &err);
     if (rc == 0)
-        rc = fields_from_json(incarnation_fields, json_object_get(body, "incarnation"),
-                              &registration.incarnation, &err);
+        rc = fields_from_json(registering_fields, body, &registering, &err);
     json_decref(body);
+    registration.incarnation = registering.incarnation;
     if (rc < 0) {
         http_respond_problem(request, 400, NULL, "%s", err.text);
+    } else if (!cluster_id_equal(&registering.cluster, &agent->durable.cluster)) {
+        http_respond_problem(request, 409, NULL,
+                             "this node belongs to another cluster: do the addresses of the nodes "
+                             "in the configuration of %s belong together?",
+                             agent->config.ids[registration.node]);
     } else if (!agent->durable.registered || agent->quitting) {
         http_respond_problem(request, 503, NULL,
                              "this machine has not finished registering itself");

@@ -204,7 +204,12 @@ void peers_ask_discard(struct agent *agent);
 /* What was permitted, or will be on the last question, is over. */
 void peers_forget_discard(struct agent *agent);
 void peers_fetch_document(struct agent *agent, int32_t slot);
-extern const struct field registration_answer_fields[];
+/* What a machine says when it registers, beside its node's name. */
+struct registering {
+    struct cluster_id cluster;
+    struct incarnation incarnation;
+};
+extern const struct field registering_fields[], registration_answer_fields[];
 /* Another node stood at GENERATION at AT_MS. */
 void peers_confirm(struct agent *agent, int32_t slot, uint32_t generation, int64_t at_ms);
 /* Address of a node's Postgres; false while it is not known. */

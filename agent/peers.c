@@ -56,6 +56,7 @@ struct peer {
     int64_t probed_ms;
     struct http_call *registering;
     int64_t register_asked_ms;
+    int register_complained; /* status logged last */
 };
 
 struct peers {
@@ -370,6 +371,12 @@ void peers_view(struct agent *agent, int32_t slot, struct peer_view *view)
 /* --- registration
  * ---------------------------------------------------------------------------------------------- */
 
+const struct field registering_fields[] = {
+    FIELD_AS(registering, FIELD_CLUSTER, cluster, "cluster_id", NULL),
+    FIELD_OF(registering, FIELD_RECORD, incarnation, incarnation_fields),
+    FIELD_END,
+};
+
 const struct field registration_answer_fields[] = {
     FIELD(registration_answer, FIELD_BOOL, accepted),
     FIELD_OF(registration_answer, FIELD_RECORD, self, incarnation_fields),
@@ -405,6 +412,12 @@ static void registered(const struct http_result *result, void *arg)
     if (result->outcome == HTTP_CALL_OK && result->status == 200 &&
         answer_parse(result, &answer) == 0)
         agent->in.answers[peer->slot] = answer;
+    else if (result->outcome == HTTP_CALL_OK && result->status != 503 &&
+             result->status != peer->register_complained)
+        log_event(LOG_LEVEL_ERROR, "peer_refuses_registration", "{s:s,s:i,s:s}", "peer",
+                  agent->config.ids[peer->slot], "status", result->status, "error", result->body);
+    if (result->outcome == HTTP_CALL_OK)
+        peer->register_complained = result->status;
     agent_changed(agent);
 }
 
@@ -413,14 +426,15 @@ void peers_register(struct agent *agent, int32_t slot)
     struct peer *peer = &agent->peers->peer[slot];
     const struct durable *d = &agent->durable;
     char url[URL_SIZE], *body;
+    struct registering self = {d->cluster, d->incarnations[d->node]};
     json_t *json;
 
     if (peer->registering || clock_boot_ms() - peer->register_asked_ms < PAUSE_MS)
         return;
     peer->register_asked_ms = clock_boot_ms();
     agent->in.answers[slot].valid = false;
-    json = json_pack("{s:s,s:o}", "node", agent->config.options.node, "incarnation",
-                     fields_to_json(incarnation_fields, &d->incarnations[d->node]));
+    json = fields_to_json(registering_fields, &self);
+    json_object_set_new(json, "node", json_string(agent->config.options.node));
     body = json_dump_line(json);
     json_decref(json);
     peer_url(peer, "/v1/register", url);

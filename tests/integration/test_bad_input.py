@@ -145,10 +145,26 @@ def test_bad_input__slow_client__is_dropped_and_others_are_served(c):
 def test_bad_input__other_protocol_version__is_refused_by_name(c):
     n = c.followers()[0]
     report = n.api.get("/v1/report", token=c.secret_texts["peer"]).json
-    reply = n.api.post("/v1/desired", {"protocol": 999, "cluster": report.get("cluster"), "role": "fenced",
+    reply = n.api.post("/v1/desired", {"protocol": 999, "cluster_id": report["cluster_id"], "role": "fenced",
                                        "generation": 99, "proposer": "1"}, token=c.secret_texts["peer"])
     assert 400 <= reply.status < 500 and b"protocol" in reply.body, reply
     c.healthy()
+
+
+def test_bad_input__machine_of_another_cluster_that_registers__is_refused_and_supersedes_nobody(c):
+    """It knows the token, and has our address for its peer's."""
+    n, other = c.followers()[:2]
+    token = c.secret_texts["peer"]
+    before = n.api.get("/v1/report", token=token).json
+    newer = dict(before["incarnations"][c.nodes.index(other)])
+    newer["number"] += 1
+    stranger = before["cluster_id"][::-1]
+    assert stranger != before["cluster_id"]
+    reply = n.api.post("/v1/register", {"node": other.id, "cluster_id": stranger, "incarnation": newer}, token=token)
+    assert reply.status == 409 and "another cluster" in reply.json["detail"], reply
+    reply = n.api.post("/v1/register", {"node": other.id, "incarnation": newer}, token=token)
+    assert reply.status == 400 and "cluster" in reply.json["detail"], reply
+    assert n.api.get("/v1/report", token=token).json["incarnations"] == before["incarnations"]
 
 
 def test_bad_input__unknown_cluster_and_node__are_404(c):
