@@ -270,11 +270,13 @@ static void hang_and_depose(struct theme *theme)
 }
 
 /* Those who elected the new leader are both lost at once: nobody is to act as if nothing had been.
- */
+ * Of a cluster of which the third has lost its data too, nothing would be left. */
 static void replace_both(struct theme *theme)
 {
     int goes_on = happens(300) ? 1000 : 0;
 
+    if (!may_lose(theme->leader) || !machine(theme->leader)->disk.durable.complete)
+        return;
     world.doomed = world.two_lost = true;
     for (int i = 0; i < 2; i++) {
         int index = i == 0 ? theme->gone : theme->other;
