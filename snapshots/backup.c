@@ -48,6 +48,7 @@ struct backup {
     struct parent *parent;
     struct pipeline *pipeline;
     struct uploads *uploads;
+    uint8_t key[SLICE_KEY_SIZE]; /* of tags, where the parent has none */
     int level;
 
     /* the thread that reads */
@@ -102,7 +103,7 @@ static int store_slice(struct backup *backup, struct file_job *file, const struc
         backup->pack = xmalloc(PACK_TARGET);
     memcpy(backup->pack + backup->pack_len, piece->frame, piece->stored);
     map_add(&file->map, backup->manifest->id, backup->pack_number, backup->pack_len,
-            (uint32_t)piece->stored, piece->hash);
+            (uint32_t)piece->stored, piece->hash, piece->tag);
     backup->pack_len += (uint32_t)piece->stored;
     return 0;
 }
@@ -147,7 +148,8 @@ static int add_same_slice(struct backup *backup, struct piece *piece, struct err
         return -1;
     if ((uint64_t)old->offset + old->stored <= size) {
         backup->reused++;
-        map_add(&file->map, pack->snapshot, pack->number, old->offset, old->stored, old->hash);
+        map_add(&file->map, pack->snapshot, pack->number, old->offset, old->stored, old->hash,
+                piece->tag);
         return 0;
     }
     if (backup->old_warning.code == ERR_NONE)
@@ -170,7 +172,7 @@ static int add_slice(struct backup *backup, struct piece *piece, struct err *err
     if (!piece->zero)
         return store_slice(backup, file, piece, err);
     backup->zero++;
-    map_add(&file->map, NULL, 0, 0, 0, NULL);
+    map_add(&file->map, NULL, 0, 0, 0, NULL, NULL);
     return 0;
 }
 
@@ -285,9 +287,14 @@ static void give_piece(struct backup *backup)
     const struct map *old = &backup->file->old_map;
 
     piece->index = backup->index++;
+    piece->key = backup->file->map.tagged ? backup->file->map.key : NULL;
     if (piece->index < old->slice_count && old->slices[piece->index].stored > 0) {
+        const struct slice_ref *slice = &old->slices[piece->index];
+
         piece->has_old = true;
-        memcpy(piece->old_hash, old->slices[piece->index].hash, SLICE_HASH_SIZE);
+        memcpy(piece->old_hash, slice->hash, SLICE_HASH_SIZE);
+        piece->has_old_tag = old->tagged;
+        memcpy(piece->old_tag, slice->tag, SLICE_TAG_SIZE);
     }
     backup->piece = NULL;
     pipeline_give(backup->pipeline, piece);
@@ -326,6 +333,17 @@ static int end_content(struct backup *backup, struct err *err)
     piece->ends_file = true;
     pipeline_give(backup->pipeline, piece);
     return 0;
+}
+
+/* Where the map is an object, as for all that is big, slices get tags; with the parent's key, so
+ * that they can be compared, and so that the map of an unchanged file stays what it was. */
+static void choose_key(const struct backup *backup, struct file_job *file)
+{
+    const struct map *old = &file->old_map;
+
+    file->map.tagged = slice_count(file->entry.size) > TABLE_INLINE_SLICES;
+    if (file->map.tagged)
+        memcpy(file->map.key, old->tagged ? old->key : backup->key, SLICE_KEY_SIZE);
 }
 
 /* The parent's file of that name. What is damaged there is told once, and stored anew. */
@@ -387,6 +405,7 @@ static int begin_entry(struct backup *backup, enum table_type type, const char *
         return err_set(err, ERR_INVALID, "file %s is too big", path);
     note_wal(backup, &file->entry);
     find_old(backup, file);
+    choose_key(backup, file);
     return 0;
 }
 
@@ -724,6 +743,7 @@ int backup_run(struct store *store, const struct backup_options *options, struct
     *manifest = (struct manifest){.started_ms = clock_wall_ms()};
     err_clear(warning);
     snapshot_id_make(manifest->started_ms, manifest->id);
+    rand_bytes(backup.key, sizeof(backup.key));
     snprintf(manifest->tool, sizeof(manifest->tool), "%s", PACKAGE_VERSION);
     show(&backup, "connecting");
     rc = source_open(&source_options, &source, manifest, err);

@@ -10,9 +10,9 @@
 #include "snapshots/pack.h"
 
 enum {
-    MAP_VERSION = 1,
+    MAP_VERSION = 2,                  /* 1: without tags */
     MAP_SLICES_MAX = 1024 * 1024,     /* a file of 128 GiB: PostgreSQL's own have 1 GiB */
-    MAP_BYTES_MAX = 64 * 1024 * 1024, /* as encoded */
+    MAP_BYTES_MAX = 80 * 1024 * 1024, /* as encoded */
 };
 
 struct pack_name {
@@ -20,8 +20,10 @@ struct pack_name {
     uint32_t number;
 };
 
-/* Zero-initialised it is an empty one. */
+/* Zero-initialised it is an empty one without tags. */
 struct map {
+    bool tagged; /* slices have tags, made with this key: */
+    uint8_t key[SLICE_KEY_SIZE];
     struct pack_name *packs; /* in the order of their first use */
     uint32_t pack_count, pack_room;
     struct slice_ref *slices;
@@ -30,9 +32,11 @@ struct map {
 
 void map_free(struct map *map); /* what it holds; it is empty afterwards */
 
-/* Adds the next slice: its frame in pack NUMBER of SNAPSHOT, or, with SNAPSHOT NULL, all zero. */
+/* Adds the next slice: its frame in pack NUMBER of SNAPSHOT, or, with SNAPSHOT NULL, all zero. A
+ * map with tags needs TAG too. */
 void map_add(struct map *map, const char *snapshot, uint32_t number, uint32_t offset,
-             uint32_t stored, const uint8_t hash[SLICE_HASH_SIZE]);
+             uint32_t stored, const uint8_t hash[SLICE_HASH_SIZE],
+             const uint8_t tag[SLICE_TAG_SIZE]);
 
 /* The encoded form, which the caller frees. The same slices give the same bytes. */
 char *map_encode(const struct map *map, size_t *len);

@@ -41,6 +41,41 @@ void slice_hash(const void *data, size_t len, uint8_t hash[SLICE_HASH_SIZE])
     memcpy(hash, digest, SLICE_HASH_SIZE);
 }
 
+struct tagger {
+    EVP_MAC *mac;
+    EVP_MAC_CTX *context;
+};
+
+struct tagger *tagger_new(void)
+{
+    struct tagger *tagger = xcalloc(1, sizeof(*tagger));
+
+    tagger->mac = EVP_MAC_fetch(NULL, "POLY1305", NULL);
+    tagger->context = EVP_MAC_CTX_new(tagger->mac);
+    OGEL_CHECK(tagger->context != NULL);
+    return tagger;
+}
+
+void tagger_free(struct tagger *tagger)
+{
+    if (tagger == NULL)
+        return;
+    EVP_MAC_CTX_free(tagger->context);
+    EVP_MAC_free(tagger->mac);
+    free(tagger);
+}
+
+void slice_tag(struct tagger *tagger, const uint8_t key[SLICE_KEY_SIZE], const void *data,
+               size_t len, uint8_t tag[SLICE_TAG_SIZE])
+{
+    size_t got = 0;
+
+    OGEL_CHECK(EVP_MAC_init(tagger->context, key, SLICE_KEY_SIZE, NULL) == 1 &&
+               EVP_MAC_update(tagger->context, data, len) == 1 &&
+               EVP_MAC_final(tagger->context, tag, &got, SLICE_TAG_SIZE) == 1 &&
+               got == SLICE_TAG_SIZE);
+}
+
 struct codec *codec_new(int level)
 {
     struct codec *codec = xcalloc(1, sizeof(*codec));

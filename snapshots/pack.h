@@ -15,6 +15,8 @@
 enum {
     SLICE_SIZE = 128 * 1024,
     SLICE_HASH_SIZE = 16,           /* SHA-256, its first half */
+    SLICE_TAG_SIZE = 16,            /* Poly1305 */
+    SLICE_KEY_SIZE = 32,            /* … and its key */
     FRAME_MAX = SLICE_SIZE + 1024,  /* a slice that does not compress, with what zstd adds */
     PACK_TARGET = 16 * 1024 * 1024, /* a pack is closed once it has this many bytes */
     PACK_MAX = PACK_TARGET + FRAME_MAX,
@@ -26,6 +28,7 @@ struct slice_ref {
     uint32_t offset; /* of its frame */
     uint32_t stored; /* bytes of its frame */
     uint8_t hash[SLICE_HASH_SIZE];
+    uint8_t tag[SLICE_TAG_SIZE]; /* where the map has tags */
 };
 
 /* Slices of a file of SIZE bytes, and the bytes of the slice INDEX of it. */
@@ -34,6 +37,14 @@ size_t slice_len(uint64_t size, uint64_t index);
 
 bool slice_is_zero(const void *data, size_t len);
 void slice_hash(const void *data, size_t len, uint8_t hash[SLICE_HASH_SIZE]);
+
+/* A keyed sum, several times as fast as the hash: two slices with the same one are the same, for
+ * whoever does not know the key cannot make others. docs/adr/0011. */
+struct tagger;
+struct tagger *tagger_new(void); /* for one thread */
+void tagger_free(struct tagger *tagger);
+void slice_tag(struct tagger *tagger, const uint8_t key[SLICE_KEY_SIZE], const void *data,
+               size_t len, uint8_t tag[SLICE_TAG_SIZE]);
 
 /* What one thread needs to compress and to read. */
 struct codec;

@@ -47,16 +47,24 @@ static struct slot *slot_of(struct pipeline *pipeline, uint64_t number)
 
 /* --- workers -------------------------------------------------------------------------------- */
 
-static void work(struct codec *codec, struct piece *piece)
+/* The tag alone tells that a slice is the parent's: to hash it would cost several times as much. */
+static void work(struct codec *codec, struct tagger *tagger, struct piece *piece)
 {
-    static const uint8_t none[SLICE_HASH_SIZE];
-
     piece->same = false;
     piece->stored = 0;
     piece->zero = slice_is_zero(piece->plain, piece->len);
-    memcpy(piece->hash, none, SLICE_HASH_SIZE);
+    memset(piece->hash, 0, SLICE_HASH_SIZE);
+    memset(piece->tag, 0, SLICE_TAG_SIZE);
     if (piece->zero)
         return;
+    if (piece->key != NULL)
+        slice_tag(tagger, piece->key, piece->plain, piece->len, piece->tag);
+    if (piece->key != NULL && piece->has_old && piece->has_old_tag &&
+        memcmp(piece->tag, piece->old_tag, SLICE_TAG_SIZE) == 0) {
+        memcpy(piece->hash, piece->old_hash, SLICE_HASH_SIZE);
+        piece->same = true;
+        return;
+    }
     slice_hash(piece->plain, piece->len, piece->hash);
     piece->same = piece->has_old && memcmp(piece->hash, piece->old_hash, SLICE_HASH_SIZE) == 0;
     if (!piece->same)
@@ -67,6 +75,7 @@ static void *worker(void *arg)
 {
     struct pipeline *pipeline = arg;
     struct codec *codec = codec_new(pipeline->level);
+    struct tagger *tagger = tagger_new();
 
     pthread_mutex_lock(&pipeline->lock);
     while (!pipeline->failed) {
@@ -82,7 +91,7 @@ static void *worker(void *arg)
         if (!slot->piece.ends_file) {
             slot->state = SLOT_WORKING;
             pthread_mutex_unlock(&pipeline->lock);
-            work(codec, &slot->piece);
+            work(codec, tagger, &slot->piece);
             pthread_mutex_lock(&pipeline->lock);
         }
         slot->state = SLOT_READY;
@@ -90,6 +99,7 @@ static void *worker(void *arg)
             pthread_cond_signal(&pipeline->ready);
     }
     pthread_mutex_unlock(&pipeline->lock);
+    tagger_free(tagger);
     codec_free(codec);
     return NULL;
 }
@@ -148,7 +158,8 @@ struct piece *pipeline_take(struct pipeline *pipeline)
         return NULL;
     slot->piece.file = NULL;
     slot->piece.index = 0;
-    slot->piece.ends_file = slot->piece.has_old = false;
+    slot->piece.ends_file = slot->piece.has_old = slot->piece.has_old_tag = false;
+    slot->piece.key = NULL;
     slot->piece.len = 0;
     return &slot->piece;
 }

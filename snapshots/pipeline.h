@@ -23,10 +23,14 @@ struct piece {
     char *plain;                       /* SLICE_SIZE bytes */
     bool has_old;                      /* what it was in the parent is known: */
     uint8_t old_hash[SLICE_HASH_SIZE]; /* its hash; all zero for a zero slice */
+    const uint8_t *key;                /* for its tag (SLICE_KEY_SIZE); NULL: it is to have none */
+    bool has_old_tag;                  /* the parent's tag, made with that key, is known too: */
+    uint8_t old_tag[SLICE_TAG_SIZE];
     /* set by a worker */
     bool zero; /* nothing but zeroes: not stored */
     bool same; /* as in the parent: not stored again */
     uint8_t hash[SLICE_HASH_SIZE];
+    uint8_t tag[SLICE_TAG_SIZE];
     size_t stored;
     char *frame; /* FRAME_MAX bytes */
 };

@@ -42,9 +42,10 @@ static void try_made(const uint8_t *data, size_t size)
 
     if (size < 4)
         return;
+    map.tagged = data[3] % 2 != 0;
     for (size_t i = 4; i + 20 <= size; i += 20)
         map_add(&map, owners[data[i] % 4], data[i + 1], bytes_get_u16(data + i + 2),
-                data[i + 4] + 1u, data + i + 4);
+                data[i + 4] + 1u, data + i + 4, data + i + 4);
     made = map_encode(&map, &len);
     OGEL_CHECK(try_map((uint8_t *)made, len) == 0);
     at = bytes_get_u16(data) % len;

@@ -218,7 +218,7 @@ static inline void make_child(const char *id)
     close(old);
     slice_hash("child", 5, hash);
     body = (struct store_body){.data = frame, .size = codec_encode(f.codec, "child", 5, frame)};
-    map_add(&map, id, 0, 0, (uint32_t)body.size, hash);
+    map_add(&map, id, 0, 0, (uint32_t)body.size, hash, NULL);
     pack_key(id, 0, key);
     must(store_put(f.store, key, &body, CONTRACT_MS, &err_));
     entry.map = map_encode(&map, &len);

@@ -57,12 +57,12 @@ static inline void fixture_slice(struct fixture *f, struct map *map, const char 
     f->manifest.slices++;
     if (slice_is_zero(data, len)) {
         f->manifest.zero_slices++;
-        map_add(map, NULL, 0, 0, 0, NULL);
+        map_add(map, NULL, 0, 0, 0, NULL, NULL);
         return;
     }
     slice_hash(data, len, hash);
     stored = codec_encode(f->codec, data, len, f->pack + f->pack_len);
-    map_add(map, FIXTURE_ID, 0, f->pack_len, (uint32_t)stored, hash);
+    map_add(map, FIXTURE_ID, 0, f->pack_len, (uint32_t)stored, hash, NULL);
     f->pack_len += (uint32_t)stored;
 }
 

@@ -9,17 +9,23 @@
 
 enum { AT_VERSION = 8, AT_PACKS = 12, AT_COUNT = 16, AT_NAMES = 20 };
 
-static void fill(struct map *map)
+static void fill_as(struct map *map, bool tagged)
 {
+    const uint8_t tag[SLICE_TAG_SIZE] = {4, 5, 6};
     uint8_t hash[SLICE_HASH_SIZE] = {1, 2, 3};
 
-    *map = (struct map){0};
-    map_add(map, FIRST, 7, 0, 100, hash);
-    map_add(map, NULL, 0, 0, 0, NULL);
-    map_add(map, SECOND, 7, 4096, 200, hash);
+    *map = (struct map){.tagged = tagged, .key = {7, 8}};
+    map_add(map, FIRST, 7, 0, 100, hash, tag);
+    map_add(map, NULL, 0, 0, 0, NULL, NULL);
+    map_add(map, SECOND, 7, 4096, 200, hash, tag);
     hash[0] = 9;
-    map_add(map, FIRST, 7, 100, 300, hash);
-    map_add(map, FIRST, 8, 0, FRAME_MAX, hash);
+    map_add(map, FIRST, 7, 100, 300, hash, tag);
+    map_add(map, FIRST, 8, 0, FRAME_MAX, hash, tag);
+}
+
+static void fill(struct map *map)
+{
+    fill_as(map, false);
 }
 
 enum { SLICES = 5, PACKS = 3 };
@@ -42,6 +48,38 @@ static void test_map__slices_of_several_packs__come_back(void **state)
     assert_int_equal(back.slices[3].pack, 0);
     assert_int_equal(back.slices[3].offset, 100);
     assert_int_equal(back.slices[3].hash[0], 9);
+    map_free(&back);
+    map_free(&map);
+    free(data);
+}
+
+static void test_map__with_tags__gives_them_and_their_key_back(void **state)
+{
+    const uint8_t none[SLICE_TAG_SIZE] = {0};
+    struct map map, back;
+    char *data;
+    size_t len;
+
+    (void)state;
+    fill_as(&map, true);
+    data = map_encode(&map, &len);
+    assert_int_equal(map_decode(data, len, SLICES, &back, NULL), 0);
+    assert_true(back.tagged);
+    assert_memory_equal(back.key, map.key, SLICE_KEY_SIZE);
+    for (int i = 0; i < SLICES; i++) {
+        assert_memory_equal(back.slices[i].tag, map.slices[i].tag, SLICE_TAG_SIZE);
+        assert_int_equal(back.slices[i].tag[0], i == 1 ? 0 : 4);
+        assert_int_equal(back.slices[i].offset, map.slices[i].offset);
+    }
+    assert_memory_equal(back.slices[1].tag, none, SLICE_TAG_SIZE);
+    map_free(&back);
+    map_free(&map);
+    free(data);
+
+    fill(&map);
+    data = map_encode(&map, &len);
+    assert_int_equal(map_decode(data, len, SLICES, &back, NULL), 0);
+    assert_false(back.tagged);
     map_free(&back);
     map_free(&map);
     free(data);
@@ -97,14 +135,34 @@ static void test_map__cut_anywhere_or_longer__is_refused(void **state)
     char *data, *longer;
 
     (void)state;
-    fill(&map);
+    for (int tagged = 0; tagged < 2; tagged++) {
+        fill_as(&map, tagged != 0);
+        data = map_encode(&map, &len);
+        for (size_t cut = 0; cut < len; cut++)
+            refused(data, cut, ERR_CORRUPT);
+        longer = xcalloc(1, len + 1);
+        memcpy(longer, data, len);
+        refused(longer, len + 1, ERR_CORRUPT);
+        free(longer);
+        /* of the other of the two versions, which has another length */
+        bytes_put_u32(data + AT_VERSION, tagged ? 1 : 2);
+        refused(data, len, ERR_CORRUPT);
+        free(data);
+        map_free(&map);
+    }
+}
+
+static void test_map__zero_slice_with_a_tag__is_refused(void **state)
+{
+    struct map map;
+    size_t len;
+    char *data;
+
+    (void)state;
+    fill_as(&map, true);
     data = map_encode(&map, &len);
-    for (size_t cut = 0; cut < len; cut++)
-        refused(data, cut, ERR_CORRUPT);
-    longer = xcalloc(1, len + 1);
-    memcpy(longer, data, len);
-    refused(longer, len + 1, ERR_CORRUPT);
-    free(longer);
+    data[AT_NAMES + SLICE_KEY_SIZE + PACKS * 32 + 2 * (28 + SLICE_TAG_SIZE) - 1] = 1;
+    refused(data, len, ERR_CORRUPT);
     free(data);
     map_free(&map);
 }
@@ -190,9 +248,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_map__slices_of_several_packs__come_back),
+        cmocka_unit_test(test_map__with_tags__gives_them_and_their_key_back),
         cmocka_unit_test(test_map__of_an_empty_file__is_one),
         cmocka_unit_test(test_map__the_same_slices__have_the_same_digest_and_others_another),
         cmocka_unit_test(test_map__cut_anywhere_or_longer__is_refused),
+        cmocka_unit_test(test_map__zero_slice_with_a_tag__is_refused),
         cmocka_unit_test(test_map__of_a_newer_version__says_so),
         cmocka_unit_test(test_map__with_another_number_of_slices_than_the_file__is_refused),
         cmocka_unit_test(test_map__field_out_of_its_range__is_refused),

@@ -73,6 +73,29 @@ static void test_codec__any_content__comes_back(void **state)
     }
 }
 
+static void test_tag__of_a_text_whose_tag_is_known__is_that(void **state)
+{
+    static const char text[] = "Cryptographic Forum Research Group"; /* RFC 8439, 2.5.2 */
+    uint8_t key[SLICE_KEY_SIZE], want[SLICE_TAG_SIZE], tag[SLICE_TAG_SIZE];
+    struct tagger *tagger = tagger_new();
+
+    (void)state;
+    assert_int_equal(
+        rand_hex_parse("85d6be7857556d337f4452fe42d506a80103808afb0db2fd4abff6af4149f51b", key,
+                       sizeof(key), NULL),
+        0);
+    assert_int_equal(rand_hex_parse("a8061dc1305136c6c22b8baf0c0127a9", want, sizeof(want), NULL),
+                     0);
+    for (int i = 0; i < 2; i++) { /* a tagger is used many times */
+        slice_tag(tagger, key, text, sizeof(text) - 1, tag);
+        assert_memory_equal(tag, want, SLICE_TAG_SIZE);
+    }
+    key[0] ^= 1;
+    slice_tag(tagger, key, text, sizeof(text) - 1, tag);
+    assert_memory_not_equal(tag, want, SLICE_TAG_SIZE);
+    tagger_free(tagger);
+}
+
 /* A small page-like slice: every bit of its frame can be tried. */
 static size_t small_frame(uint8_t hash[SLICE_HASH_SIZE], size_t *len)
 {
@@ -142,6 +165,7 @@ int main(void)
         cmocka_unit_test(test_slices__of_any_size__cover_it_once),
         cmocka_unit_test(test_slice__one_byte_set_anywhere__is_not_zero),
         cmocka_unit_test(test_codec__any_content__comes_back),
+        cmocka_unit_test(test_tag__of_a_text_whose_tag_is_known__is_that),
         cmocka_unit_test(test_frame__any_flipped_bit__is_noticed_or_changes_nothing),
         cmocka_unit_test(test_frame__cut_or_longer__is_noticed),
         cmocka_unit_test(test_frame__whole_but_another_slices__is_noticed),

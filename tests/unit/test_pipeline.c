@@ -137,6 +137,68 @@ static void test_pipeline__that_fails__wakes_all_and_keeps_the_first_error(void 
     }
 }
 
+/* One slice through a pipeline; what it became, but for its buffers. */
+static struct piece one(const struct piece *given)
+{
+    struct pipeline *pipeline;
+    struct piece *piece, made;
+
+    assert_int_equal(pipeline_new(1, LEVEL, &pipeline, NULL), 0);
+    piece = pipeline_take(pipeline);
+    fill(1, piece->plain);
+    piece->len = LEN;
+    piece->key = given->key;
+    piece->has_old = given->has_old;
+    piece->has_old_tag = given->has_old_tag;
+    memcpy(piece->old_hash, given->old_hash, SLICE_HASH_SIZE);
+    memcpy(piece->old_tag, given->old_tag, SLICE_TAG_SIZE);
+    pipeline_give(pipeline, piece);
+    pipeline_finish(pipeline);
+    made = *pipeline_next(pipeline);
+    pipeline_free(pipeline, NULL);
+    return made;
+}
+
+static void test_pipeline__slice_that_has_the_parents_tag__is_the_parents_unhashed(void **state)
+{
+    const uint8_t key[SLICE_KEY_SIZE] = {1, 2, 3}, none[SLICE_TAG_SIZE] = {0};
+    struct piece given = {.key = key}, made = one(&given);
+    const struct piece first = made;
+
+    (void)state;
+    assert_false(made.same);
+    assert_true(made.stored > 0);
+    assert_memory_not_equal(made.tag, none, SLICE_TAG_SIZE);
+
+    /* the same tag: what the parent calls it, whatever that is, is taken over */
+    given.has_old = given.has_old_tag = true;
+    memcpy(given.old_tag, first.tag, SLICE_TAG_SIZE);
+    memset(given.old_hash, 7, SLICE_HASH_SIZE);
+    made = one(&given);
+    assert_true(made.same);
+    assert_memory_equal(made.hash, given.old_hash, SLICE_HASH_SIZE);
+    assert_memory_equal(made.tag, first.tag, SLICE_TAG_SIZE);
+
+    /* another tag: another slice */
+    given.old_tag[SLICE_TAG_SIZE - 1] ^= 1;
+    made = one(&given);
+    assert_false(made.same);
+    assert_memory_equal(made.hash, first.hash, SLICE_HASH_SIZE);
+
+    /* a parent without tags is known by its hash, and the new one has tags */
+    given.has_old_tag = false;
+    memcpy(given.old_hash, first.hash, SLICE_HASH_SIZE);
+    made = one(&given);
+    assert_true(made.same);
+    assert_memory_equal(made.tag, first.tag, SLICE_TAG_SIZE);
+
+    /* and where none is wanted there is none */
+    given = (struct piece){.key = NULL};
+    made = one(&given);
+    assert_memory_equal(made.tag, none, SLICE_TAG_SIZE);
+    assert_memory_equal(made.hash, first.hash, SLICE_HASH_SIZE);
+}
+
 static void count_drop(void *file)
 {
     ++*(int *)file;
@@ -168,6 +230,7 @@ int main(void)
         cmocka_unit_test(test_pipeline__any_number_of_slices__come_once_and_in_order),
         cmocka_unit_test(test_pipeline__whoever_is_slow__nobody_is_left_asleep),
         cmocka_unit_test(test_pipeline__that_fails__wakes_all_and_keeps_the_first_error),
+        cmocka_unit_test(test_pipeline__slice_that_has_the_parents_tag__is_the_parents_unhashed),
         cmocka_unit_test(test_pipeline__ended_early__gives_back_each_file_that_nobody_took),
     };
 
