@@ -48,6 +48,7 @@ struct backup {
     struct parent *parent;
     struct pipeline *pipeline;
     struct uploads *uploads;
+    bool can_tag;
     uint8_t key[SLICE_KEY_SIZE]; /* of tags, where the parent has none */
     int level;
 
@@ -157,6 +158,8 @@ static int add_same_slice(struct backup *backup, struct piece *piece, struct err
                 pack->number, pack->snapshot);
     if (backup->codec == NULL)
         backup->codec = codec_new(backup->level);
+    /* the hash of what is stored now, whatever stood in the parent */
+    slice_hash(piece->plain, piece->len, piece->hash);
     piece->stored = codec_encode(backup->codec, piece->plain, piece->len, piece->frame);
     return store_slice(backup, file, piece, err);
 }
@@ -341,7 +344,7 @@ static void choose_key(const struct backup *backup, struct file_job *file)
 {
     const struct map *old = &file->old_map;
 
-    file->map.tagged = slice_count(file->entry.size) > TABLE_INLINE_SLICES;
+    file->map.tagged = backup->can_tag && slice_count(file->entry.size) > TABLE_INLINE_SLICES;
     if (file->map.tagged)
         memcpy(file->map.key, old->tagged ? old->key : backup->key, SLICE_KEY_SIZE);
 }
@@ -472,6 +475,13 @@ static int on_manifest(void *arg, const char *data, size_t len, struct err *err)
     return add_content(backup, data, len, err);
 }
 
+static bool on_meanwhile(void *arg)
+{
+    struct backup *backup = arg;
+
+    return pipeline_help(backup->pipeline);
+}
+
 /* --- the whole ------------------------------------------------------------------------------ */
 
 static int check_parent(const struct manifest *parent, const struct manifest *manifest,
@@ -560,6 +570,7 @@ static int start_threads(struct backup *backup, struct err *err)
     if (uploads_new(backup->store, UPLOAD_THREADS, UPLOAD_TIMEOUT_MS, &backup->uploads, err) < 0 ||
         pipeline_new(jobs, backup->level, &backup->pipeline, err) < 0)
         return -1;
+    backup->can_tag = pipeline_can_tag(backup->pipeline);
     errnum = pthread_create(&backup->packer, NULL, pack_run, backup);
     if (errnum != 0) {
         pipeline_free(backup->pipeline, NULL);
@@ -572,7 +583,8 @@ static int start_threads(struct backup *backup, struct err *err)
 /* Everything the server sends, through the pipeline, to its end. */
 static int copy(struct backup *backup, struct source *source, struct err *err)
 {
-    static const struct source_handler handler = {on_archive, on_content, on_manifest};
+    static const struct source_handler handler = {on_archive, on_content, on_manifest,
+                                                  on_meanwhile};
     struct err failure = {.code = ERR_INTERNAL, .text = "the base backup failed"};
     int rc;
 

@@ -51,6 +51,10 @@ struct tagger *tagger_new(void)
     struct tagger *tagger = xcalloc(1, sizeof(*tagger));
 
     tagger->mac = EVP_MAC_fetch(NULL, "POLY1305", NULL);
+    if (tagger->mac == NULL) {
+        free(tagger);
+        return NULL;
+    }
     tagger->context = EVP_MAC_CTX_new(tagger->mac);
     OGEL_CHECK(tagger->context != NULL);
     return tagger;

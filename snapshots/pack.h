@@ -41,7 +41,7 @@ void slice_hash(const void *data, size_t len, uint8_t hash[SLICE_HASH_SIZE]);
 /* A keyed sum, several times as fast as the hash: two slices with the same one are the same, for
  * whoever does not know the key cannot make others. docs/adr/0011. */
 struct tagger;
-struct tagger *tagger_new(void); /* for one thread */
+struct tagger *tagger_new(void); /* for one thread; NULL where OpenSSL has none, as under FIPS */
 void tagger_free(struct tagger *tagger);
 void slice_tag(struct tagger *tagger, const uint8_t key[SLICE_KEY_SIZE], const void *data,
                size_t len, uint8_t tag[SLICE_TAG_SIZE]);

@@ -31,6 +31,9 @@ struct pipeline {
     int level;
     pthread_t threads[THREADS_MAX];
     int thread_count;
+    struct codec *codec; /* of the filler, when it helps */
+    struct tagger *tagger;
+    struct slot *looked_at; /* … and what it leaves to a worker */
 };
 
 /* To wake a thread for each slice would cost about as much as to hash it. So who waits is woken for
@@ -47,8 +50,9 @@ static struct slot *slot_of(struct pipeline *pipeline, uint64_t number)
 
 /* --- workers -------------------------------------------------------------------------------- */
 
-/* The tag alone tells that a slice is the parent's: to hash it would cost several times as much. */
-static void work(struct codec *codec, struct tagger *tagger, struct piece *piece)
+/* What needs neither the hash nor a frame: false if this slice needs both. The tag alone tells that
+ * one is the parent's; to hash it would cost several times as much. */
+static bool look_at(struct tagger *tagger, struct piece *piece)
 {
     piece->same = false;
     piece->stored = 0;
@@ -56,19 +60,63 @@ static void work(struct codec *codec, struct tagger *tagger, struct piece *piece
     memset(piece->hash, 0, SLICE_HASH_SIZE);
     memset(piece->tag, 0, SLICE_TAG_SIZE);
     if (piece->zero)
-        return;
-    if (piece->key != NULL)
-        slice_tag(tagger, piece->key, piece->plain, piece->len, piece->tag);
-    if (piece->key != NULL && piece->has_old && piece->has_old_tag &&
-        memcmp(piece->tag, piece->old_tag, SLICE_TAG_SIZE) == 0) {
+        return true;
+    if (piece->key == NULL)
+        return false;
+    slice_tag(tagger, piece->key, piece->plain, piece->len, piece->tag);
+    piece->same = piece->has_old && piece->has_old_tag &&
+                  memcmp(piece->tag, piece->old_tag, SLICE_TAG_SIZE) == 0;
+    if (piece->same)
         memcpy(piece->hash, piece->old_hash, SLICE_HASH_SIZE);
-        piece->same = true;
-        return;
-    }
+    return piece->same;
+}
+
+static void hash_and_encode(struct codec *codec, struct piece *piece)
+{
     slice_hash(piece->plain, piece->len, piece->hash);
     piece->same = piece->has_old && memcmp(piece->hash, piece->old_hash, SLICE_HASH_SIZE) == 0;
     if (!piece->same)
         piece->stored = codec_encode(codec, piece->plain, piece->len, piece->frame);
+}
+
+static void made_ready(struct pipeline *pipeline, struct slot *slot)
+{
+    slot->state = SLOT_READY;
+    if (++pipeline->ready_count >= pipeline->batch || pipeline->finished)
+        pthread_cond_signal(&pipeline->ready);
+}
+
+/* The next slot that is filled, in state SLOT_WORKING from now on; NULL if there is none. */
+static struct slot *next_filled(struct pipeline *pipeline)
+{
+    struct slot *slot = slot_of(pipeline, pipeline->next_work);
+
+    if (pipeline->next_work == pipeline->next_fill || slot->state != SLOT_FILLED)
+        return NULL;
+    pipeline->next_work++;
+    slot->state = SLOT_WORKING;
+    return slot;
+}
+
+/* With the lock held, which is given up meanwhile; false if there is nothing to do. */
+static bool work(struct pipeline *pipeline, struct codec *codec, struct tagger *tagger)
+{
+    struct slot *slot = pipeline->looked_at;
+    bool looked_at = slot != NULL;
+
+    pipeline->looked_at = NULL;
+    if (slot == NULL)
+        slot = next_filled(pipeline);
+    if (slot == NULL)
+        return false;
+    if (!slot->piece.ends_file) {
+        pthread_mutex_unlock(&pipeline->lock);
+        if (looked_at || !look_at(tagger, &slot->piece))
+            hash_and_encode(codec, &slot->piece);
+        pthread_mutex_lock(&pipeline->lock);
+    }
+    made_ready(pipeline, slot);
+    return true;
 }
 
 static void *worker(void *arg)
@@ -79,24 +127,11 @@ static void *worker(void *arg)
 
     pthread_mutex_lock(&pipeline->lock);
     while (!pipeline->failed) {
-        struct slot *slot = slot_of(pipeline, pipeline->next_work);
-
-        if (pipeline->next_work == pipeline->next_fill || slot->state != SLOT_FILLED) {
-            if (pipeline->finished)
-                break;
-            pthread_cond_wait(&pipeline->filled, &pipeline->lock);
+        if (work(pipeline, codec, tagger))
             continue;
-        }
-        pipeline->next_work++;
-        if (!slot->piece.ends_file) {
-            slot->state = SLOT_WORKING;
-            pthread_mutex_unlock(&pipeline->lock);
-            work(codec, tagger, &slot->piece);
-            pthread_mutex_lock(&pipeline->lock);
-        }
-        slot->state = SLOT_READY;
-        if (++pipeline->ready_count >= pipeline->batch || pipeline->finished)
-            pthread_cond_signal(&pipeline->ready);
+        if (pipeline->finished)
+            break;
+        pthread_cond_wait(&pipeline->filled, &pipeline->lock);
     }
     pthread_mutex_unlock(&pipeline->lock);
     tagger_free(tagger);
@@ -114,6 +149,8 @@ int pipeline_new(int threads, int level, struct pipeline **out, struct err *err)
     pthread_cond_init(&pipeline->filled, NULL);
     pthread_cond_init(&pipeline->ready, NULL);
     pipeline->level = level;
+    pipeline->codec = codec_new(level);
+    pipeline->tagger = tagger_new();
     pipeline->slot_count = (uint64_t)threads * SLOTS_PER_THREAD;
     if (pipeline->slot_count > SLOTS_MAX)
         pipeline->slot_count = SLOTS_MAX;
@@ -136,6 +173,11 @@ int pipeline_new(int threads, int level, struct pipeline **out, struct err *err)
     }
     *out = pipeline;
     return 0;
+}
+
+bool pipeline_can_tag(const struct pipeline *pipeline)
+{
+    return pipeline->tagger != NULL;
 }
 
 /* --- who fills ------------------------------------------------------------------------------ */
@@ -174,6 +216,34 @@ void pipeline_give(struct pipeline *pipeline, struct piece *piece)
     if (pipeline->next_fill - pipeline->next_work >= pipeline->batch)
         pthread_cond_signal(&pipeline->filled);
     pthread_mutex_unlock(&pipeline->lock);
+}
+
+/* One that looks like its parent's slice is looked at, which takes no longer than the server takes
+ * to fill its socket. More than that would keep the filler from its own work: only where the
+ * workers have more than they can do. */
+bool pipeline_help(struct pipeline *pipeline)
+{
+    struct slot *slot;
+    bool done = false;
+
+    pthread_mutex_lock(&pipeline->lock);
+    if (!pipeline->failed && pipeline->next_fill - pipeline->next_work >= pipeline->batch) {
+        done = work(pipeline, pipeline->codec, pipeline->tagger);
+    } else if (!pipeline->failed && pipeline->looked_at == NULL &&
+               slot_of(pipeline, pipeline->next_work)->piece.has_old_tag &&
+               (slot = next_filled(pipeline)) != NULL) {
+        pthread_mutex_unlock(&pipeline->lock);
+        done = look_at(pipeline->tagger, &slot->piece);
+        pthread_mutex_lock(&pipeline->lock);
+        if (done)
+            made_ready(pipeline, slot);
+        else
+            pipeline->looked_at = slot;
+        if (!done)
+            pthread_cond_signal(&pipeline->filled);
+    }
+    pthread_mutex_unlock(&pipeline->lock);
+    return done;
 }
 
 void pipeline_finish(struct pipeline *pipeline)
@@ -264,6 +334,8 @@ void pipeline_free(struct pipeline *pipeline, pipeline_drop_fn *drop)
         free(slot->piece.frame);
     }
     free(pipeline->slots);
+    codec_free(pipeline->codec);
+    tagger_free(pipeline->tagger);
     pthread_mutex_destroy(&pipeline->lock);
     pthread_cond_destroy(&pipeline->freed);
     pthread_cond_destroy(&pipeline->filled);

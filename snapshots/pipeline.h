@@ -41,10 +41,16 @@ struct pipeline;
 OGEL_MUST_CHECK int pipeline_new(int threads, int level, struct pipeline **pipeline,
                                  struct err *err);
 
+/* Whether pieces may have a key. */
+bool pipeline_can_tag(const struct pipeline *pipeline);
+
 /* For the one who fills: an empty piece, as soon as there is one; NULL once the pipeline failed. */
 struct piece *pipeline_take(struct pipeline *pipeline);
 void pipeline_give(struct pipeline *pipeline, struct piece *piece);
 void pipeline_finish(struct pipeline *pipeline); /* no more will come */
+/* Does a piece's work, or the cheap part of it, as long as there is nothing to fill yet. False:
+ * there is nothing that it should do. */
+bool pipeline_help(struct pipeline *pipeline);
 
 /* For the one who takes: the next piece, when it is ready; NULL at the end, or once the pipeline
  * failed. */

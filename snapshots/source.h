@@ -25,6 +25,8 @@ struct source_handler {
     int (*archive)(void *arg, uint32_t tablespace, struct err *err); /* 0: the data directory */
     int (*content)(void *arg, const char *data, size_t len, struct err *err);
     int (*manifest)(void *arg, const char *data, size_t len, struct err *err);
+    /* Does a little while nothing has come; false: there is nothing to do. */
+    bool (*meanwhile)(void *arg);
 };
 
 struct source;

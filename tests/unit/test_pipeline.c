@@ -50,6 +50,7 @@ static void *take_all(void *arg)
         slice_hash(want, LEN, hash);
         OGEL_CHECK(piece->zero == (piece->index % 3 == 0));
         OGEL_CHECK(piece->zero || memcmp(piece->hash, hash, SLICE_HASH_SIZE) == 0);
+        OGEL_CHECK(piece->zero || piece->same == (piece->index % 4 > 1));
         if (taker->slow)
             pause_at_random();
         pipeline_release(taker->pipeline, piece);
@@ -59,22 +60,44 @@ static void *take_all(void *arg)
     return NULL;
 }
 
+/* What PIECE was in the parent: the same, or with OTHER something else. */
+static void give_old(struct tagger *tagger, struct piece *piece, bool other)
+{
+    static const uint8_t key[SLICE_KEY_SIZE] = {1, 2, 3};
+
+    piece->key = key;
+    piece->has_old = piece->has_old_tag = true;
+    slice_hash(piece->plain, LEN, piece->old_hash);
+    slice_tag(tagger, key, piece->plain, LEN, piece->old_tag);
+    piece->old_hash[0] ^= other;
+    piece->old_tag[0] ^= other;
+}
+
 /* Fills COUNT slices; returns how many were wanted. */
 static uint64_t fill_all(struct pipeline *pipeline, uint64_t count, bool slow)
 {
+    struct tagger *tagger = tagger_new();
+
     for (uint64_t i = 0; i < count; i++) {
         struct piece *piece = pipeline_take(pipeline);
 
-        if (piece == NULL)
+        if (piece == NULL) {
+            tagger_free(tagger);
             return i;
+        }
         piece->index = i;
         piece->len = LEN;
         fill(i, piece->plain);
+        if (i % 4 != 0)
+            give_old(tagger, piece, i % 4 == 1);
         if (slow)
             pause_at_random();
         pipeline_give(pipeline, piece);
+        while (rand_below(4) == 0 && pipeline_help(pipeline))
+            continue;
     }
     pipeline_finish(pipeline);
+    tagger_free(tagger);
     return count;
 }
 
