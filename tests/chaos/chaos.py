@@ -137,7 +137,9 @@ class Run:
                 fault = KINDS[kind](w, p)
                 done = next(fault)
                 standing.append((fault, kind, time.monotonic() + p.hold, done))
-            for fault, kind, until, done in sorted(standing, key=lambda x: (KINDS[x[1]].last, x[2])):
+            # orchestrators go on first: a cut is lifted once a packet ran into it, which may have to be one of theirs
+            for fault, kind, until, done in sorted(standing, key=lambda x: (
+                    KINDS[x[1]].last, KINDS[x[1]].part != "orchestrator", x[2])):
                 while (left := until - time.monotonic()) > 0:   # the fault stands for so long
                     time.sleep(min(left, 0.2))
                     if w.ledger:
