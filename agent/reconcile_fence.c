@@ -98,11 +98,17 @@ static bool disown(const struct inputs *in, struct step *step)
     return choose_persist(step, &next, AGENT_REASON_NO_GRANT);
 }
 
-/* May this node have led that timeline? Not one above its last grant: that may have come after the
- * one it led by, and its promotion may have failed. */
+/* May this node have led that timeline? It is its last grant's, if that is spent; or an earlier
+ * one's: then it has voted since, with that leader's WAL, and the floor says so. Somebody's
+ * promotion takes an id above that of all WAL that it voted with. (Until a birth has ended there is
+ * only the first leader's WAL, and that of the snapshot that it began with.) */
 static bool may_have_led(const struct durable *d, uint32_t timeline)
 {
-    return timeline <= d->followed && timeline <= d->grant.generation;
+    if (timeline > d->grant.generation)
+        return false;
+    if (!d->birth_ended)
+        return timeline <= d->followed;
+    return timeline <= d->floor.timeline || (d->grant.spent && timeline == d->grant.generation);
 }
 
 /* WAL that this node itself wrote as a primary, on a timeline that it was not granted: somebody's

@@ -158,9 +158,7 @@ static int add_same_slice(struct backup *backup, struct piece *piece, struct err
                 pack->number, pack->snapshot);
     if (backup->codec == NULL)
         backup->codec = codec_new(backup->level);
-    /* the hash of what is stored now, whatever stood in the parent */
-    slice_hash(piece->plain, piece->len, piece->hash);
-    piece->stored = codec_encode(backup->codec, piece->plain, piece->len, piece->frame);
+    piece_encode(piece, backup->codec);
     return store_slice(backup, file, piece, err);
 }
 
@@ -291,13 +289,11 @@ static void give_piece(struct backup *backup)
 
     piece->index = backup->index++;
     piece->key = backup->file->map.tagged ? backup->file->map.key : NULL;
-    if (piece->index < old->slice_count && old->slices[piece->index].stored > 0) {
-        const struct slice_ref *slice = &old->slices[piece->index];
-
+    if (old->tagged == backup->file->map.tagged && piece->index < old->slice_count &&
+        old->slices[piece->index].stored > 0) {
         piece->has_old = true;
-        memcpy(piece->old_hash, slice->hash, SLICE_HASH_SIZE);
-        piece->has_old_tag = old->tagged;
-        memcpy(piece->old_tag, slice->tag, SLICE_TAG_SIZE);
+        memcpy(piece->old_hash, old->slices[piece->index].hash, SLICE_HASH_SIZE);
+        memcpy(piece->old_tag, old->slices[piece->index].tag, SLICE_TAG_SIZE);
     }
     backup->piece = NULL;
     pipeline_give(backup->pipeline, piece);
@@ -339,12 +335,15 @@ static int end_content(struct backup *backup, struct err *err)
 }
 
 /* Where the map is an object, as for all that is big, slices get tags; with the parent's key, so
- * that they can be compared, and so that the map of an unchanged file stays what it was. */
+ * that they can be compared, and so that the map of an unchanged file stays what it was. What the
+ * parent has without tags stays so: its hashes are others. */
 static void choose_key(const struct backup *backup, struct file_job *file)
 {
     const struct map *old = &file->old_map;
 
-    file->map.tagged = backup->can_tag && slice_count(file->entry.size) > TABLE_INLINE_SLICES;
+    file->map.tagged = backup->can_tag && slice_count(file->entry.size) > TABLE_INLINE_SLICES &&
+                       (old->tagged || !file->has_old ||
+                        slice_count(file->old.size) <= TABLE_INLINE_SLICES);
     if (file->map.tagged)
         memcpy(file->map.key, old->tagged ? old->key : backup->key, SLICE_KEY_SIZE);
 }

@@ -75,6 +75,7 @@ static void window_add_slice(struct fetch *fetch, const struct map *map, uint32_
         .file = (uint32_t)fetch->file_count,
         .index = index,
         .len = (uint32_t)slice_len(size, index),
+        .of_frame = map->tagged,
     };
     memcpy(slice->hash, ref->hash, SLICE_HASH_SIZE);
 }
@@ -117,7 +118,7 @@ static int take_slice(struct fetch *fetch, struct codec *codec, struct fetch_han
     char key[STORE_KEY_MAX];
 
     if (codec_decode(codec, bytes + (slice->offset - range->offset), slice->stored, slice->hash,
-                     plain, slice->len, err) < 0) {
+                     slice->of_frame, plain, slice->len, err) < 0) {
         pack_key(name->snapshot, name->number, key);
         return err_context(err, "file %s: slice %" PRIu32 ", at byte %" PRIu32 " of %s", file->path,
                            slice->index, slice->offset, key);

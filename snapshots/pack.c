@@ -10,7 +10,6 @@
 struct codec {
     ZSTD_CCtx *compressor;
     ZSTD_DCtx *decompressor;
-    int level;
 };
 
 uint64_t slice_count(uint64_t size)
@@ -40,6 +39,8 @@ void slice_hash(const void *data, size_t len, uint8_t hash[SLICE_HASH_SIZE])
     OGEL_CHECK(EVP_Digest(data, len, digest, NULL, EVP_sha256(), NULL) == 1);
     memcpy(hash, digest, SLICE_HASH_SIZE);
 }
+
+#define WRONG_HASH "has other content than was stored: its hash is wrong"
 
 struct tagger {
     EVP_MAC *mac;
@@ -86,8 +87,11 @@ struct codec *codec_new(int level)
 
     codec->compressor = ZSTD_createCCtx();
     codec->decompressor = ZSTD_createDCtx();
-    codec->level = level;
     OGEL_CHECK(codec->compressor != NULL && codec->decompressor != NULL);
+    /* zstd's own sum of the plain content: what was compressed wrongly is noticed when it is read
+     */
+    ZSTD_CCtx_setParameter(codec->compressor, ZSTD_c_compressionLevel, level);
+    ZSTD_CCtx_setParameter(codec->compressor, ZSTD_c_checksumFlag, 1);
     return codec;
 }
 
@@ -105,17 +109,23 @@ size_t codec_encode(struct codec *codec, const void *data, size_t len, void *fra
     size_t stored;
 
     OGEL_CHECK(len <= SLICE_SIZE && ZSTD_compressBound(SLICE_SIZE) <= FRAME_MAX);
-    stored = ZSTD_compressCCtx(codec->compressor, frame, FRAME_MAX, data, len, codec->level);
+    stored = ZSTD_compress2(codec->compressor, frame, FRAME_MAX, data, len);
     OGEL_CHECK(!ZSTD_isError(stored));
     return stored;
 }
 
 int codec_decode(struct codec *codec, const void *frame, size_t frame_len,
-                 const uint8_t hash[SLICE_HASH_SIZE], void *data, size_t len, struct err *err)
+                 const uint8_t hash[SLICE_HASH_SIZE], bool of_frame, void *data, size_t len,
+                 struct err *err)
 {
     uint8_t got[SLICE_HASH_SIZE];
     size_t plain;
 
+    if (of_frame) {
+        slice_hash(frame, frame_len, got);
+        if (memcmp(got, hash, SLICE_HASH_SIZE) != 0)
+            return err_set(err, ERR_CORRUPT, WRONG_HASH);
+    }
     /* One frame to its last byte: what follows it would belong to another slice. */
     if (ZSTD_findFrameCompressedSize(frame, frame_len) != frame_len)
         return err_set(err, ERR_CORRUPT, "is no whole zstd frame");
@@ -124,8 +134,10 @@ int codec_decode(struct codec *codec, const void *frame, size_t frame_len,
         return err_set(err, ERR_CORRUPT, "does not decompress: %s", ZSTD_getErrorName(plain));
     if (plain != len)
         return err_set(err, ERR_CORRUPT, "holds %zu bytes instead of %zu", plain, len);
+    if (of_frame)
+        return 0;
     slice_hash(data, len, got);
     if (memcmp(got, hash, SLICE_HASH_SIZE) != 0)
-        return err_set(err, ERR_CORRUPT, "has other content than was stored: its hash is wrong");
+        return err_set(err, ERR_CORRUPT, WRONG_HASH);
     return 0;
 }

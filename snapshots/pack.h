@@ -1,7 +1,7 @@
 /*
  * Slices and packs. A file is cut into slices of 128 KiB at fixed offsets; each slice is one zstd
  * frame; frames stand one behind the other in packs, so that a pack is itself what `zstd -d` reads.
- * Each slice is known by a hash of its plain content. docs/snapshot-format.md, "Packs".
+ * Each slice is checked by a hash. docs/snapshot-format.md, "Slices" and "Packs".
  */
 #ifndef OGEL_SNAPSHOTS_PACK_H
 #define OGEL_SNAPSHOTS_PACK_H
@@ -24,11 +24,11 @@ enum {
 
 /* Where a slice is. All-zero slices are stored nowhere: `stored` is 0, and all else too. */
 struct slice_ref {
-    uint32_t pack;   /* index into a table of packs */
-    uint32_t offset; /* of its frame */
-    uint32_t stored; /* bytes of its frame */
-    uint8_t hash[SLICE_HASH_SIZE];
-    uint8_t tag[SLICE_TAG_SIZE]; /* where the map has tags */
+    uint32_t pack;                 /* index into a table of packs */
+    uint32_t offset;               /* of its frame */
+    uint32_t stored;               /* bytes of its frame */
+    uint8_t hash[SLICE_HASH_SIZE]; /* of its plain content; where the map has tags, of its frame */
+    uint8_t tag[SLICE_TAG_SIZE];   /* of its plain content */
 };
 
 /* Slices of a file of SIZE bytes, and the bytes of the slice INDEX of it. */
@@ -55,9 +55,9 @@ void codec_free(struct codec *codec);
 size_t codec_encode(struct codec *codec, const void *data, size_t len, void *frame);
 
 /* The slice that FRAME is, into DATA (LEN bytes). ERR_CORRUPT if FRAME is not one whole frame of
- * LEN bytes of that hash. */
+ * LEN bytes, or its hash (OF_FRAME), or that of the bytes, is another. */
 OGEL_MUST_CHECK int codec_decode(struct codec *codec, const void *frame, size_t frame_len,
-                                 const uint8_t hash[SLICE_HASH_SIZE], void *data, size_t len,
-                                 struct err *err);
+                                 const uint8_t hash[SLICE_HASH_SIZE], bool of_frame, void *data,
+                                 size_t len, struct err *err);
 
 #endif

@@ -33,7 +33,8 @@ struct pipeline {
     int thread_count;
     struct codec *codec; /* of the filler, when it helps */
     struct tagger *tagger;
-    struct slot *looked_at; /* … and what it leaves to a worker */
+    struct slot **looked_at; /* … and what it leaves to the workers: a ring too */
+    uint64_t looked_at_first, looked_at_next;
 };
 
 /* To wake a thread for each slice would cost about as much as to hash it. So who waits is woken for
@@ -64,19 +65,29 @@ static bool look_at(struct tagger *tagger, struct piece *piece)
     if (piece->key == NULL)
         return false;
     slice_tag(tagger, piece->key, piece->plain, piece->len, piece->tag);
-    piece->same = piece->has_old && piece->has_old_tag &&
-                  memcmp(piece->tag, piece->old_tag, SLICE_TAG_SIZE) == 0;
+    piece->same = piece->has_old && memcmp(piece->tag, piece->old_tag, SLICE_TAG_SIZE) == 0;
     if (piece->same)
         memcpy(piece->hash, piece->old_hash, SLICE_HASH_SIZE);
     return piece->same;
 }
 
+void piece_encode(struct piece *piece, struct codec *codec)
+{
+    piece->stored = codec_encode(codec, piece->plain, piece->len, piece->frame);
+    if (piece->key != NULL)
+        slice_hash(piece->frame, piece->stored, piece->hash);
+    else
+        slice_hash(piece->plain, piece->len, piece->hash);
+}
+
 static void hash_and_encode(struct codec *codec, struct piece *piece)
 {
-    slice_hash(piece->plain, piece->len, piece->hash);
-    piece->same = piece->has_old && memcmp(piece->hash, piece->old_hash, SLICE_HASH_SIZE) == 0;
+    if (piece->key == NULL && piece->has_old) {
+        slice_hash(piece->plain, piece->len, piece->hash);
+        piece->same = memcmp(piece->hash, piece->old_hash, SLICE_HASH_SIZE) == 0;
+    }
     if (!piece->same)
-        piece->stored = codec_encode(codec, piece->plain, piece->len, piece->frame);
+        piece_encode(piece, codec);
 }
 
 static void made_ready(struct pipeline *pipeline, struct slot *slot)
@@ -101,12 +112,12 @@ static struct slot *next_filled(struct pipeline *pipeline)
 /* With the lock held, which is given up meanwhile; false if there is nothing to do. */
 static bool work(struct pipeline *pipeline, struct codec *codec, struct tagger *tagger)
 {
-    struct slot *slot = pipeline->looked_at;
-    bool looked_at = slot != NULL;
+    bool looked_at = pipeline->looked_at_first < pipeline->looked_at_next;
+    struct slot *slot = looked_at
+                            ? pipeline
+                                  ->looked_at[pipeline->looked_at_first++ % pipeline->slot_count]
+                            : next_filled(pipeline);
 
-    pipeline->looked_at = NULL;
-    if (slot == NULL)
-        slot = next_filled(pipeline);
     if (slot == NULL)
         return false;
     if (!slot->piece.ends_file) {
@@ -157,6 +168,7 @@ int pipeline_new(int threads, int level, struct pipeline **out, struct err *err)
     pipeline->free_count = pipeline->slot_count;
     pipeline->batch = pipeline->slot_count / BATCHES;
     pipeline->slots = xcalloc(pipeline->slot_count, sizeof(pipeline->slots[0]));
+    pipeline->looked_at = xcalloc(pipeline->slot_count, sizeof(pipeline->looked_at[0]));
     for (uint64_t i = 0; i < pipeline->slot_count; i++) {
         pipeline->slots[i].piece.plain = xmalloc(SLICE_SIZE);
         pipeline->slots[i].piece.frame = xmalloc(FRAME_MAX);
@@ -200,7 +212,7 @@ struct piece *pipeline_take(struct pipeline *pipeline)
         return NULL;
     slot->piece.file = NULL;
     slot->piece.index = 0;
-    slot->piece.ends_file = slot->piece.has_old = slot->piece.has_old_tag = false;
+    slot->piece.ends_file = slot->piece.has_old = false;
     slot->piece.key = NULL;
     slot->piece.len = 0;
     return &slot->piece;
@@ -218,32 +230,35 @@ void pipeline_give(struct pipeline *pipeline, struct piece *piece)
     pthread_mutex_unlock(&pipeline->lock);
 }
 
-/* One that looks like its parent's slice is looked at, which takes no longer than the server takes
- * to fill its socket. More than that would keep the filler from its own work: only where the
- * workers have more than they can do. */
+/* A slice that the parent may have is looked at, which takes no longer than the server takes to
+ * fill its socket; if it is another one, a worker does the rest. More than that would keep the
+ * filler from its own work: only where the workers have more than they can do. */
 bool pipeline_help(struct pipeline *pipeline)
 {
+    const struct piece *next;
     struct slot *slot;
-    bool done = false;
+    bool helped = false;
 
     pthread_mutex_lock(&pipeline->lock);
-    if (!pipeline->failed && pipeline->next_fill - pipeline->next_work >= pipeline->batch) {
-        done = work(pipeline, pipeline->codec, pipeline->tagger);
-    } else if (!pipeline->failed && pipeline->looked_at == NULL &&
-               slot_of(pipeline, pipeline->next_work)->piece.has_old_tag &&
-               (slot = next_filled(pipeline)) != NULL) {
+    next = &slot_of(pipeline, pipeline->next_work)->piece;
+    if (pipeline->next_fill - pipeline->next_work >= pipeline->batch) {
+        helped = work(pipeline, pipeline->codec, pipeline->tagger);
+    } else if (next->key != NULL && next->has_old && (slot = next_filled(pipeline)) != NULL) {
+        bool done;
+
         pthread_mutex_unlock(&pipeline->lock);
         done = look_at(pipeline->tagger, &slot->piece);
         pthread_mutex_lock(&pipeline->lock);
-        if (done)
+        if (done) {
             made_ready(pipeline, slot);
-        else
-            pipeline->looked_at = slot;
-        if (!done)
+        } else {
+            pipeline->looked_at[pipeline->looked_at_next++ % pipeline->slot_count] = slot;
             pthread_cond_signal(&pipeline->filled);
+        }
+        helped = true;
     }
     pthread_mutex_unlock(&pipeline->lock);
-    return done;
+    return helped;
 }
 
 void pipeline_finish(struct pipeline *pipeline)
@@ -334,6 +349,7 @@ void pipeline_free(struct pipeline *pipeline, pipeline_drop_fn *drop)
         free(slot->piece.frame);
     }
     free(pipeline->slots);
+    free(pipeline->looked_at);
     codec_free(pipeline->codec);
     tagger_free(pipeline->tagger);
     pthread_mutex_destroy(&pipeline->lock);

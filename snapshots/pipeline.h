@@ -20,20 +20,22 @@ struct piece {
     uint64_t index; /* of the slice in it */
     bool ends_file; /* no slice: nothing below counts */
     size_t len;
-    char *plain;                       /* SLICE_SIZE bytes */
-    bool has_old;                      /* what it was in the parent is known: */
-    uint8_t old_hash[SLICE_HASH_SIZE]; /* its hash; all zero for a zero slice */
-    const uint8_t *key;                /* for its tag (SLICE_KEY_SIZE); NULL: it is to have none */
-    bool has_old_tag;                  /* the parent's tag, made with that key, is known too: */
-    uint8_t old_tag[SLICE_TAG_SIZE];
+    char *plain;        /* SLICE_SIZE bytes */
+    const uint8_t *key; /* for its tag (SLICE_KEY_SIZE); NULL: it is to have none */
+    bool has_old;       /* what it was in the parent is known, where its map is of the same kind: */
+    uint8_t old_hash[SLICE_HASH_SIZE]; /* all zero for a zero slice */
+    uint8_t old_tag[SLICE_TAG_SIZE];   /* with that key */
     /* set by a worker */
-    bool zero; /* nothing but zeroes: not stored */
-    bool same; /* as in the parent: not stored again */
-    uint8_t hash[SLICE_HASH_SIZE];
+    bool zero;                     /* nothing but zeroes: not stored */
+    bool same;                     /* as in the parent: not stored again */
+    uint8_t hash[SLICE_HASH_SIZE]; /* of the frame where it has a tag, else of the plain content */
     uint8_t tag[SLICE_TAG_SIZE];
     size_t stored;
     char *frame; /* FRAME_MAX bytes */
 };
+
+/* Fills frame, stored and hash. */
+void piece_encode(struct piece *piece, struct codec *codec);
 
 struct pipeline;
 

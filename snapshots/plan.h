@@ -17,7 +17,8 @@ enum {
 struct plan_slice {
     uint32_t pack, offset, stored;
     uint32_t file, index;
-    uint32_t len; /* of its plain content */
+    uint32_t len;  /* of its plain content */
+    bool of_frame; /* the hash is: */
     uint8_t hash[SLICE_HASH_SIZE];
 };
 

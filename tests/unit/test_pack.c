@@ -67,7 +67,8 @@ static void test_codec__any_content__comes_back(void **state)
             size_t stored = codec_encode(codec, data, sizes[i], frame);
 
             slice_hash(data, sizes[i], hash);
-            assert_int_equal(codec_decode(codec, frame, stored, hash, plain, sizes[i], NULL), 0);
+            assert_int_equal(codec_decode(codec, frame, stored, hash, false, plain, sizes[i], NULL),
+                             0);
             assert_memory_equal(plain, data, sizes[i]);
         }
     }
@@ -118,7 +119,7 @@ static void test_frame__any_flipped_bit__is_noticed_or_changes_nothing(void **st
         struct err err = {0};
 
         frame[bit / 8] ^= (char)(1 << bit % 8);
-        if (codec_decode(codec, frame, stored, hash, plain, len, &err) < 0) {
+        if (codec_decode(codec, frame, stored, hash, false, plain, len, &err) < 0) {
             assert_int_equal(err.code, ERR_CORRUPT);
             noticed++;
         } else {
@@ -131,6 +132,46 @@ static void test_frame__any_flipped_bit__is_noticed_or_changes_nothing(void **st
     assert_true(noticed > stored * 8 - 16);
 }
 
+static void test_frame__known_by_its_own_hash__any_flipped_bit_or_cut_is_noticed(void **state)
+{
+    uint8_t hash[SLICE_HASH_SIZE];
+    size_t len, stored = small_frame(hash, &len);
+    struct err err = {0};
+
+    (void)state;
+    slice_hash(frame, stored, hash);
+    assert_int_equal(codec_decode(codec, frame, stored, hash, true, plain, len, NULL), 0);
+    assert_int_equal(codec_decode(codec, frame, stored, hash, true, plain, len - 1, NULL), -1);
+    assert_int_equal(codec_decode(codec, frame, stored, hash, false, plain, len, NULL), -1);
+    for (size_t cut = 0; cut < stored; cut++)
+        assert_int_equal(codec_decode(codec, frame, cut, hash, true, plain, len, NULL), -1);
+    for (size_t bit = 0; bit < stored * 8; bit++) {
+        frame[bit / 8] ^= (char)(1 << bit % 8);
+        assert_int_equal(codec_decode(codec, frame, stored, hash, true, plain, len, &err), -1);
+        assert_int_equal(err.code, ERR_CORRUPT);
+        assert_non_null(strstr(err.text, "hash"));
+        frame[bit / 8] ^= (char)(1 << bit % 8);
+    }
+}
+
+static void test_frame__compressed_wrongly__is_noticed(void **state)
+{
+    uint8_t hash[SLICE_HASH_SIZE];
+    char before;
+    size_t len, stored = small_frame(hash, &len);
+    struct err err = {0};
+
+    (void)state;
+    /* the frame's last four bytes are zstd's sum of what was to be compressed */
+    before = frame[stored - 1];
+    frame[stored - 1] ^= 1;
+    slice_hash(frame, stored, hash);
+    assert_int_equal(codec_decode(codec, frame, stored, hash, true, plain, len, &err), -1);
+    assert_int_equal(err.code, ERR_CORRUPT);
+    assert_non_null(strstr(err.text, "decompress"));
+    frame[stored - 1] = before;
+}
+
 static void test_frame__cut_or_longer__is_noticed(void **state)
 {
     uint8_t hash[SLICE_HASH_SIZE];
@@ -139,10 +180,10 @@ static void test_frame__cut_or_longer__is_noticed(void **state)
 
     (void)state;
     for (size_t cut = 0; cut < stored; cut++)
-        assert_int_equal(codec_decode(codec, frame, cut, hash, plain, len, NULL), -1);
-    assert_int_equal(codec_decode(codec, frame, stored + 1, hash, plain, len, NULL), -1);
-    assert_int_equal(codec_decode(codec, frame, stored, hash, plain, len - 1, NULL), -1);
-    assert_int_equal(codec_decode(codec, frame, stored, hash, plain, len + 1, &err), -1);
+        assert_int_equal(codec_decode(codec, frame, cut, hash, false, plain, len, NULL), -1);
+    assert_int_equal(codec_decode(codec, frame, stored + 1, hash, false, plain, len, NULL), -1);
+    assert_int_equal(codec_decode(codec, frame, stored, hash, false, plain, len - 1, NULL), -1);
+    assert_int_equal(codec_decode(codec, frame, stored, hash, false, plain, len + 1, &err), -1);
     assert_int_equal(err.code, ERR_CORRUPT);
 }
 
@@ -154,7 +195,7 @@ static void test_frame__whole_but_another_slices__is_noticed(void **state)
 
     (void)state;
     hash[SLICE_HASH_SIZE - 1] ^= 1;
-    assert_int_equal(codec_decode(codec, frame, stored, hash, plain, len, &err), -1);
+    assert_int_equal(codec_decode(codec, frame, stored, hash, false, plain, len, &err), -1);
     assert_int_equal(err.code, ERR_CORRUPT);
     assert_non_null(strstr(err.text, "hash"));
 }
@@ -167,6 +208,8 @@ int main(void)
         cmocka_unit_test(test_codec__any_content__comes_back),
         cmocka_unit_test(test_tag__of_a_text_whose_tag_is_known__is_that),
         cmocka_unit_test(test_frame__any_flipped_bit__is_noticed_or_changes_nothing),
+        cmocka_unit_test(test_frame__known_by_its_own_hash__any_flipped_bit_or_cut_is_noticed),
+        cmocka_unit_test(test_frame__compressed_wrongly__is_noticed),
         cmocka_unit_test(test_frame__cut_or_longer__is_noticed),
         cmocka_unit_test(test_frame__whole_but_another_slices__is_noticed),
     };

@@ -47,7 +47,10 @@ static void *take_all(void *arg)
     while ((piece = pipeline_next(taker->pipeline)) != NULL) {
         OGEL_CHECK(piece->index == taker->taken);
         fill(piece->index, want);
-        slice_hash(want, LEN, hash);
+        if (piece->key != NULL && !piece->same)
+            slice_hash(piece->frame, piece->stored, hash);
+        else
+            slice_hash(want, LEN, hash);
         OGEL_CHECK(piece->zero == (piece->index % 3 == 0));
         OGEL_CHECK(piece->zero || memcmp(piece->hash, hash, SLICE_HASH_SIZE) == 0);
         OGEL_CHECK(piece->zero || piece->same == (piece->index % 4 > 1));
@@ -66,7 +69,7 @@ static void give_old(struct tagger *tagger, struct piece *piece, bool other)
     static const uint8_t key[SLICE_KEY_SIZE] = {1, 2, 3};
 
     piece->key = key;
-    piece->has_old = piece->has_old_tag = true;
+    piece->has_old = true;
     slice_hash(piece->plain, LEN, piece->old_hash);
     slice_tag(tagger, key, piece->plain, LEN, piece->old_tag);
     piece->old_hash[0] ^= other;
@@ -172,7 +175,6 @@ static struct piece one(const struct piece *given)
     piece->len = LEN;
     piece->key = given->key;
     piece->has_old = given->has_old;
-    piece->has_old_tag = given->has_old_tag;
     memcpy(piece->old_hash, given->old_hash, SLICE_HASH_SIZE);
     memcpy(piece->old_tag, given->old_tag, SLICE_TAG_SIZE);
     pipeline_give(pipeline, piece);
@@ -182,19 +184,22 @@ static struct piece one(const struct piece *given)
     return made;
 }
 
-static void test_pipeline__slice_that_has_the_parents_tag__is_the_parents_unhashed(void **state)
+static void test_pipeline__slice_that_has_the_parents_tag__is_the_parents(void **state)
 {
-    const uint8_t key[SLICE_KEY_SIZE] = {1, 2, 3}, none[SLICE_TAG_SIZE] = {0};
-    struct piece given = {.key = key}, made = one(&given);
-    const struct piece first = made;
+    static const uint8_t none[SLICE_TAG_SIZE];
+    const uint8_t key[SLICE_KEY_SIZE] = {1, 2, 3};
+    struct piece given = {.key = key}, first, made;
+    uint8_t hash[SLICE_HASH_SIZE];
+    char plain[LEN];
 
     (void)state;
-    assert_false(made.same);
-    assert_true(made.stored > 0);
-    assert_memory_not_equal(made.tag, none, SLICE_TAG_SIZE);
+    first = one(&given);
+    assert_false(first.same);
+    assert_true(first.stored > 0);
+    assert_memory_not_equal(first.tag, none, SLICE_TAG_SIZE);
 
-    /* the same tag: what the parent calls it, whatever that is, is taken over */
-    given.has_old = given.has_old_tag = true;
+    /* the same tag: its hash in the parent, whatever that is, is taken over */
+    given.has_old = true;
     memcpy(given.old_tag, first.tag, SLICE_TAG_SIZE);
     memset(given.old_hash, 7, SLICE_HASH_SIZE);
     made = one(&given);
@@ -202,24 +207,24 @@ static void test_pipeline__slice_that_has_the_parents_tag__is_the_parents_unhash
     assert_memory_equal(made.hash, given.old_hash, SLICE_HASH_SIZE);
     assert_memory_equal(made.tag, first.tag, SLICE_TAG_SIZE);
 
-    /* another tag: another slice */
+    /* another tag: another slice, also where the hash is the same */
     given.old_tag[SLICE_TAG_SIZE - 1] ^= 1;
+    memcpy(given.old_hash, first.hash, SLICE_HASH_SIZE);
     made = one(&given);
     assert_false(made.same);
     assert_memory_equal(made.hash, first.hash, SLICE_HASH_SIZE);
 
-    /* a parent without tags is known by its hash, and the new one has tags */
-    given.has_old_tag = false;
-    memcpy(given.old_hash, first.hash, SLICE_HASH_SIZE);
-    made = one(&given);
-    assert_true(made.same);
-    assert_memory_equal(made.tag, first.tag, SLICE_TAG_SIZE);
-
-    /* and where none is wanted there is none */
+    /* without a key the hash is that of the plain content, and tells */
+    fill(1, plain);
+    slice_hash(plain, LEN, hash);
     given = (struct piece){.key = NULL};
     made = one(&given);
+    assert_false(made.same);
     assert_memory_equal(made.tag, none, SLICE_TAG_SIZE);
-    assert_memory_equal(made.hash, first.hash, SLICE_HASH_SIZE);
+    assert_memory_equal(made.hash, hash, SLICE_HASH_SIZE);
+    given.has_old = true;
+    memcpy(given.old_hash, hash, SLICE_HASH_SIZE);
+    assert_true(one(&given).same);
 }
 
 static void count_drop(void *file)
@@ -253,7 +258,7 @@ int main(void)
         cmocka_unit_test(test_pipeline__any_number_of_slices__come_once_and_in_order),
         cmocka_unit_test(test_pipeline__whoever_is_slow__nobody_is_left_asleep),
         cmocka_unit_test(test_pipeline__that_fails__wakes_all_and_keeps_the_first_error),
-        cmocka_unit_test(test_pipeline__slice_that_has_the_parents_tag__is_the_parents_unhashed),
+        cmocka_unit_test(test_pipeline__slice_that_has_the_parents_tag__is_the_parents),
         cmocka_unit_test(test_pipeline__ended_early__gives_back_each_file_that_nobody_took),
     };
 

@@ -223,11 +223,32 @@ static void test_vote__wal_that_it_led_before_a_grant_that_failed__counts(void *
     world_make_follower(&w);
     w.in.was_primary = true;
     w.durable.grant = (struct grant){6, P, w.durable.incarnations[SELF], true};
+    w.durable.floor = (struct position){5, 1100}; /* it voted with it */
     w.wal_end = (struct position){5, 1200};
     world_tell(&w, ROLE_FENCED, 7, Q);
     world_run(&w);
     assert_true(world_voted(&w));
     assert_true(w.durable.complete);
+}
+
+/* Found by tests/sim: a standby, granted a generation, was promoted by hand to a lower one that
+ * others had been granted, while the agent marked its own as spent; then stopped as a primary
+ * without a grant. That it had a later grant by then made its WAL look like an earlier leader's. */
+static void test_vote__wal_by_hand_below_a_grant_that_was_spent_meanwhile__is_given_up(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    w.in.was_primary = true;
+    w.durable.grant = (struct grant){6, P, w.durable.incarnations[SELF], true};
+    w.durable.followed = 6;
+    w.durable.floor = (struct position){4, 1100};
+    w.wal_end = (struct position){5, 1200};
+    world_tell(&w, ROLE_FENCED, 7, Q);
+    world_run(&w);
+    assert_false(world_voted(&w));
+    assert_false(w.durable.complete);
 }
 
 /* Found by tests/sim: promoted by hand to the very timeline of the leader that it was about to
@@ -694,6 +715,7 @@ int main(void)
         T(test_vote__rewound__reports_at_least_the_fork_and_cannot_lead),
         T(test_vote__wal_of_a_timeline_nobody_granted__is_given_up),
         T(test_vote__wal_that_it_led_before_a_grant_that_failed__counts),
+        T(test_vote__wal_by_hand_below_a_grant_that_was_spent_meanwhile__is_given_up),
         T(test_vote__wal_that_it_wrote_on_its_leaders_timeline__is_given_up),
         T(test_grant__spent_is_durable_and_names_are_shown_before_the_promotion),
         T(test_grant__set_out_for_a_timeline_without_its_wal__is_restarted_first),
