@@ -140,7 +140,9 @@ class World(harness.Cluster):
         enter = enter_groups(node.group) + node.machine.enter(drop_rights=True)
         if node.id == CLOCK_NODE and self.faketime:
             enter += ["env", f"LD_PRELOAD={self.faketime}", f"FAKETIME_TIMESTAMP_FILE={self.clock_file}",
-                      "FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_CACHE_DURATION=1"]
+                      "FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_CACHE_DURATION=1",
+                      # else a wait for a condition on the monotonic clock ends at once, and whoever waits so spins
+                      "FAKETIME_FORCE_MONOTONIC_FIX=0"]
         log = os.path.join(self.root, f"{node.id}.{node.images}.log")
         node.process = procs.Process(node.id, node.process.argv, log, enter=enter)
 
