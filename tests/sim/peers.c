@@ -76,6 +76,7 @@ static void put_server(const struct machine *m, struct report *r)
     r->receiver.upstream = in->receivers && in->replication_known ? in->replication.upstream
                                                                   : NODE_NONE;
     r->lineage = m->lineage;
+    r->system_id = m->disk.present ? system_of(m->disk.wal.branch) : 0;
     if (in->position_valid) {
         r->lineage = in->lineage;
         if (r->timeline == 0)

@@ -584,6 +584,7 @@ int64_t own_clock(const struct machine *m);
 
 /* wal.c */
 int branch_at(int branch, uint64_t lsn);
+uint64_t system_of(int branch); /* whose WAL it is */
 bool branch_contains(int branch, uint64_t end, int other, uint64_t lsn);
 bool consistent(const struct disk *disk);          /* the WAL that its pages need is there, or */
 bool consistent_possible(const struct disk *disk); /* may still come */
@@ -796,5 +797,4 @@ void run_schedule(uint64_t seed);
 bool fault_masked(uint64_t id);
 void fault_record(const char *text);
 int shrink(uint64_t seed);
-
 #endif

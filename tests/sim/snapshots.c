@@ -50,7 +50,9 @@ void snapshot_choose(enum request_kind kind, struct snapshot_source *source)
     snprintf(source->id, sizeof source->id, "%u", number);
     source->timeline = world.branches[world.snapshots[number % SNAPSHOTS_MAX].branch].timeline;
     source->stop_lsn = world.snapshots[number % SNAPSHOTS_MAX].end;
-    source->system_id = happens(150); /* of another system; there is none but 0 here */
+    source->system_id = system_of(world.snapshots[number % SNAPSHOTS_MAX].branch);
+    if (happens(150))
+        source->system_id += BRANCHES_MAX; /* of one that was never here */
 }
 
 static void copy_comes(struct disk *disk, int branch, uint64_t end)

@@ -19,6 +19,14 @@ int branch_at(int branch, uint64_t lsn)
 }
 
 /* Does WAL that ends at (BRANCH, END) hold OTHER's up to LSN? */
+/* What initdb made is a system of its own. */
+uint64_t system_of(int branch)
+{
+    while (world.branches[branch].parent != NOBODY)
+        branch = world.branches[branch].parent;
+    return (uint64_t)branch + 1;
+}
+
 bool branch_contains(int branch, uint64_t end, int other, uint64_t lsn)
 {
     while (branch >= 0) {
