@@ -156,6 +156,10 @@ static bool clone(const struct inputs *in, struct step *step)
     }
     /* what counts for the quorum is given up only with the leader's leave, one node at a time */
     if ((d->complete || d->rewound) && (!in->discard_allowed || other_has_none(in))) {
+        /* no primary meanwhile: the machine whose data the leave waits for may have to register
+         * here, and no primary but the leader can answer it */
+        if (is_primary(in))
+            return choose_stop(in, step, AGENT_REASON_STOP_LEADER);
         /* up meanwhile: the leave that the other follower may need rests on this one's data */
         if (!is_running(in) && d->complete)
             return choose_start(in, step, &locked, AGENT_REASON_START_FENCED);

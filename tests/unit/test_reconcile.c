@@ -695,6 +695,25 @@ static void test_job__reinit__asks_and_clones(void **state)
     assert_true(w.durable.complete);
 }
 
+/* Found by tests/sim: it asked on as the primary that maintenance had left running, and so never
+ * answered the new machine whose data the leave waited for. */
+static void test_job__reinit_of_an_old_leader_that_gets_no_leave__is_no_primary_meanwhile(
+    void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    w.durable.document.maintenance = true;
+    world_lead_elsewhere(&w, 6, 900);
+    world_tell_follow(&w, 6, Q, OTHER);
+    w.message.job = (struct job){.id = 3, .kind = JOB_REINIT};
+    w.stop_before = STEP_ASK_DISCARD;
+    assert_string_equal(world_run(&w), "J1 G4 G7");
+    assert_true(w.in.in_recovery);
+    assert_true(w.durable.complete);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test(name)
@@ -742,6 +761,7 @@ int main(void)
         T(test_job__restart__is_done_once),
         T(test_job__late_copy_of_an_earlier_one__is_not_done_again),
         T(test_job__reinit__asks_and_clones),
+        T(test_job__reinit_of_an_old_leader_that_gets_no_leave__is_no_primary_meanwhile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
