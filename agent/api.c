@@ -193,6 +193,8 @@ static void get_report(struct http_request *request, void *arg)
     take_relay(agent, request);
     /* a sequence of an earlier run of this agent is no news that was heard already */
     if (since < 0 || (uint64_t)since != agent->sequence || api_other_run(agent, request)) {
+        /* as of now: the last turn may be long over, or none may have been yet */
+        agent_gather(agent);
         (void)report_update(agent);
         respond_report(request, report_text(agent));
     } else if (wait_ms == 0) {
@@ -365,14 +367,14 @@ static void post_register(struct http_request *request, void *arg)
     registration.incarnation = registering.incarnation;
     if (rc < 0) {
         http_respond_problem(request, 400, NULL, "%s", err.text);
+    } else if (!agent->durable.registered || agent->quitting) {
+        http_respond_problem(request, 503, NULL,
+                             "this machine has not finished registering itself");
     } else if (!cluster_id_equal(&registering.cluster, &agent->durable.cluster)) {
         http_respond_problem(request, 409, NULL,
                              "this node belongs to another cluster: do the addresses of the nodes "
                              "in the configuration of %s belong together?",
                              agent->config.ids[registration.node]);
-    } else if (!agent->durable.registered || agent->quitting) {
-        http_respond_problem(request, 503, NULL,
-                             "this machine has not finished registering itself");
     } else if (agent->api->registration) {
         http_respond_problem(request, 503, NULL, "another registration is under way: ask again");
     } else {

@@ -351,10 +351,7 @@ static int start(struct err *err)
     loop_signal_new(agent.loop, SIGINT, on_interrupt, NULL);
     loop_signal_new(agent.loop, SIGHUP, on_reload, NULL);
     loop_signal_new(agent.loop, SIGCHLD, on_child, NULL);
-    if (first_look(err) < 0)
-        return -1;
-    agent_gather(&agent); /* somebody may ask before the first turn */
-    if (api_start(&agent, err) < 0)
+    if (first_look(err) < 0 || api_start(&agent, err) < 0)
         return -1;
     peers_start(&agent);
     observe_beat(&agent);
