@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -169,12 +171,9 @@ int loop_run(struct loop *loop, struct err *err)
     return 0;
 }
 
-static void delay_to_timeval(int64_t delay_ms, struct timeval *tv)
+static struct timeval timeval_of_us(int64_t us)
 {
-    if (delay_ms < 0)
-        delay_ms = 0;
-    tv->tv_sec = delay_ms / 1000;
-    tv->tv_usec = delay_ms % 1000 * 1000;
+    return (struct timeval){.tv_sec = us / 1000000, .tv_usec = us % 1000000};
 }
 
 int loop_run_once(struct loop *loop, int timeout_ms, struct err *err)
@@ -184,9 +183,8 @@ int loop_run_once(struct loop *loop, int timeout_ms, struct err *err)
     if (timeout_ms == 0) {
         flags = EVLOOP_NONBLOCK;
     } else if (timeout_ms > 0) {
-        struct timeval tv;
+        struct timeval tv = timeval_of_us((int64_t)timeout_ms * 1000);
 
-        delay_to_timeval(timeout_ms, &tv);
         event_add(loop->limit, &tv);
     }
     int rc = event_base_loop(loop->base, flags);
@@ -229,14 +227,26 @@ void loop_post(struct loop *loop, loop_fn *fn, void *arg)
 
 /* ---- timers */
 
+/* The clock of the kernel's last tick, which is up to 10 ms behind clock_mono_us(). */
+static int64_t tick_us(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+    return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+/* A timer is never early: libevent counts from the last tick, and within a callback from the moment
+ * the round began unless it is told to look again. */
 static void timer_add(struct loop_timer *timer, int64_t delay_ms)
 {
-    struct timeval tv;
+    int64_t from_us = tick_us();
 
-    delay_to_timeval(delay_ms, &tv);
-    /* Within a callback libevent counts from the moment the round began: after a long one that is
-     * too early. */
     event_base_update_cache_time(timer->loop->base);
+
+    int64_t delay_us = (delay_ms > 0 ? delay_ms * 1000 : 0) + clock_mono_us() - from_us;
+    struct timeval tv = timeval_of_us(delay_us);
+
     OGEL_CHECK(event_add(timer->event, &tv) == 0);
 }
 
