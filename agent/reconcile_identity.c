@@ -305,28 +305,33 @@ static uint32_t number_known(const struct inputs *in)
     return number;
 }
 
+/* An earlier attempt made or copied data here: the new first leader's replaces it, and so does data
+ * that is to be made of something else. (A restore that came to nothing is begun anew, whatever it
+ * was of.) */
+static bool gives_up_data(const struct desired *m, const struct durable *d)
+{
+    bool same = source_equal(&d->birth_source, &m->source) &&
+                (d->complete || source_is_none(&m->source));
+
+    return d->data_id != 0 && (m->leader.node != d->node || !same);
+}
+
 static void take_birth(const struct inputs *in, struct durable *next)
 {
     const struct desired *m = in->message;
 
-    /* a restore that came to nothing is begun anew, whatever it was of */
-    bool same = source_equal(&next->birth_source, &m->source) &&
-                (next->complete || source_is_none(&m->source));
-
+    if (gives_up_data(m, next)) {
+        next->complete = next->rewound = next->marker_done = false;
+        next->marker = MARKER_CLONE;
+        next->data_id = in->nonce;
+        next->floor = (struct position){0};
+    }
     next->cluster = m->cluster;
     next->birth_promised = true;
     next->birth_ended = false;
     next->birth_leader = m->leader.node;
     next->birth_source = m->source;
     next->registered = true;
-    if (next->data_id != 0 && (next->birth_leader != next->node || !same)) {
-        /* an earlier attempt made or copied data here; the new first leader's replaces it, and so
-         * does data that is to be made of something else */
-        next->complete = next->rewound = next->marker_done = false;
-        next->marker = MARKER_CLONE;
-        next->data_id = in->nonce;
-        next->floor = (struct position){0};
-    }
     if (next->incarnations[next->node].number == 0)
         next->incarnations[next->node] = (struct incarnation){.number = number_known(in) + 1,
                                                               .nonce = in->nonce};
@@ -434,6 +439,9 @@ bool promise_admit(const struct inputs *in, struct step *step)
     /* nor is a first leader that leads asked: another node may have ended that birth just now */
     if (verdict == VERDICT_PROMISE && m->birth && (birth_contradicted(in) || is_leader(in)))
         return false;
+    /* it may be a first leader whose promotion is under way: data is not given up under a server */
+    if (verdict == VERDICT_PROMISE && m->birth && is_running(in) && gives_up_data(m, in->durable))
+        return choose_stop(in, step, AGENT_REASON_CLONE_STOP);
     reason = take_role(in, &next, verdict == VERDICT_PROMISE);
     if (declares_destroyed(m, in->durable))
         reason = AGENT_REASON_OVERRIDE;

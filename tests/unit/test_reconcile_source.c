@@ -161,6 +161,28 @@ static void test_birth__begun_again_of_something_else__keeps_nothing(void **stat
     assert_non_null(strstr(world_run(&w), "N13 N1 N14"));
 }
 
+/* Found by tests/sim: the server was promoted after its data had been given up. */
+static void test_birth__begun_again_of_something_else__stops_the_server_first(void **state)
+{
+    struct world w;
+
+    (void)state;
+    be_born(&w);
+    w.stop_before = STEP_PROMOTE;
+    world_run(&w);
+    assert_true(w.durable.grant.spent);
+    tell_birth(&w, 8, SELF, NULL);
+    w.stop_before = STEP_STOP;
+    world_run(&w);
+    assert_string_equal(agent_reason_code(w.step.reason), "C3");
+    assert_true(w.durable.complete);
+    assert_true(w.durable.promise.generation < 8);
+    w.stop_before = STEP_NONE;
+    world_run(&w);
+    assert_false(w.durable.complete);
+    assert_int_equal(w.durable.promise.generation, 8);
+}
+
 static void test_birth__begun_again_of_the_same_snapshot__keeps_what_is_there(void **state)
 {
     struct world w;
@@ -357,6 +379,7 @@ int main(void)
         T(test_birth__agent_killed_in_a_restore__restores_once_more),
         T(test_birth__begun_again_after_a_failed_restore__restores_at_once),
         T(test_birth__begun_again_of_something_else__keeps_nothing),
+        T(test_birth__begun_again_of_something_else__stops_the_server_first),
         T(test_birth__begun_again_of_the_same_snapshot__keeps_what_is_there),
         T(test_birth__of_a_snapshot__other_node_clones_from_the_leader),
         T(test_birth__of_a_snapshot__a_job_does_not_change_it),
