@@ -6,10 +6,8 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -112,9 +110,10 @@ int loop_new(struct loop **result, struct err *err)
     pthread_mutex_init(&loop->lock, NULL);
     loop->posts_end = &loop->posts;
 
-    /* Not EVENT_BASE_FLAG_PRECISE_TIMER: it costs a system call in each round, and milliseconds
-     * will do. */
-    event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_IGNORE_ENV);
+    /* PRECISE_TIMER costs a system call in each round; without it the clock is that of the kernel's
+     * last tick, and a timer early or late by as much as 10 ms. */
+    event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_IGNORE_ENV |
+                                      EVENT_BASE_FLAG_PRECISE_TIMER);
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (loop->wake_fd < 0) {
         err_set_errno(err, errno, "cannot make an event loop");
@@ -171,9 +170,11 @@ int loop_run(struct loop *loop, struct err *err)
     return 0;
 }
 
-static struct timeval timeval_of_us(int64_t us)
+static struct timeval timeval_of_ms(int64_t ms)
 {
-    return (struct timeval){.tv_sec = us / 1000000, .tv_usec = us % 1000000};
+    if (ms < 0)
+        ms = 0;
+    return (struct timeval){.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
 }
 
 int loop_run_once(struct loop *loop, int timeout_ms, struct err *err)
@@ -183,7 +184,7 @@ int loop_run_once(struct loop *loop, int timeout_ms, struct err *err)
     if (timeout_ms == 0) {
         flags = EVLOOP_NONBLOCK;
     } else if (timeout_ms > 0) {
-        struct timeval tv = timeval_of_us((int64_t)timeout_ms * 1000);
+        struct timeval tv = timeval_of_ms(timeout_ms);
 
         event_add(loop->limit, &tv);
     }
@@ -227,26 +228,13 @@ void loop_post(struct loop *loop, loop_fn *fn, void *arg)
 
 /* ---- timers */
 
-/* The clock of the kernel's last tick, which is up to 10 ms behind clock_mono_us(). */
-static int64_t tick_us(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-    return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-/* A timer is never early: libevent counts from the last tick, and within a callback from the moment
- * the round began unless it is told to look again. */
 static void timer_add(struct loop_timer *timer, int64_t delay_ms)
 {
-    int64_t from_us = tick_us();
+    struct timeval tv = timeval_of_ms(delay_ms);
 
+    /* Within a callback libevent counts from the moment the round began: after a long one that is
+     * too early. */
     event_base_update_cache_time(timer->loop->base);
-
-    int64_t delay_us = (delay_ms > 0 ? delay_ms * 1000 : 0) + clock_mono_us() - from_us;
-    struct timeval tv = timeval_of_us(delay_us);
-
     OGEL_CHECK(event_add(timer->event, &tv) == 0);
 }
 

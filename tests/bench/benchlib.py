@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +32,12 @@ def parser(doc):
     return p
 
 
+def latency_parser(doc):
+    p = parser(doc)
+    p.add_argument("--halt", action="store_true", help="let cores halt that have nothing to do (see benchlib.awake)")
+    return p
+
+
 @contextlib.contextmanager
 def scratch(name):
     """A directory that goes when the measurement ends, however it ends."""
@@ -41,6 +48,44 @@ def scratch(name):
         yield root
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+AUTOGROUP = "/proc/sys/kernel/sched_autogroup_enabled"
+SPINNER = """
+import os, sys
+os.sched_setaffinity(0, {int(sys.argv[1])})
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+while os.getppid() == int(sys.argv[2]):
+    for _ in range(1000):
+        os.sched_yield()
+"""
+
+
+@contextlib.contextmanager
+def awake(args):
+    """A core that has nothing to do halts, and on a virtual machine the host takes milliseconds to wake it whenever it
+    is busy: for a bare server as for ours. So each core is given something that gives way at once; within groups of
+    the scheduler it would not, so these are off meanwhile (which takes root)."""
+    spinners, before = [], None
+    if args.halt or not os.access(AUTOGROUP, os.W_OK):
+        _machine["cores_kept_awake"] = False
+        yield
+        return
+    try:
+        with open(AUTOGROUP, "r+") as f:
+            before = f.read()
+            f.seek(0)
+            f.write("0")
+        for core in os.sched_getaffinity(0):
+            spinners.append(subprocess.Popen([sys.executable, "-c", SPINNER, str(core), str(os.getpid())]))
+        _machine["cores_kept_awake"] = True
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
+        with open(AUTOGROUP, "w") as f:
+            f.write(before)
 
 
 @contextlib.contextmanager
@@ -64,6 +109,7 @@ def _cpu():
 
 
 _began = _cpu()
+_machine = {"cores": os.cpu_count()}        # what is said of it beside the figures
 
 
 def wait_quiet(deadline_s=15, window_s=0.3, share=0.1):
@@ -79,7 +125,7 @@ def wait_quiet(deadline_s=15, window_s=0.3, share=0.1):
 def report(args, result):
     now = _cpu()
     stolen = 100 * (now[1] - _began[1]) / max(now[2] - _began[2], 0.01)
-    result = {**result, "machine": {"cores": os.cpu_count(), "stolen_percent": round(stolen, 1)}}
+    result = {**result, "machine": {**_machine, "stolen_percent": round(stolen, 1)}}
     text = json.dumps(result, indent=1)
     if args.out:
         with open(args.out, "w") as f:

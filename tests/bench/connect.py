@@ -45,7 +45,7 @@ def quantiles(runs):
 
 
 def main():
-    p = benchlib.parser(__doc__)
+    p = benchlib.latency_parser(__doc__)
     p.add_argument("--rate", type=int, default=2000)
     p.add_argument("--seconds", type=int, default=10, help="of each run at a fixed rate")
     p.add_argument("--runs", type=int, default=5, help="at a fixed rate")
@@ -55,7 +55,7 @@ def main():
     args = p.parse_args()
     harness.use_build(args.build)
     ours, floor, changing, steady = [], [], [], []
-    with benchlib.scratch("connect") as root:
+    with benchlib.scratch("connect") as root, benchlib.awake(args):
         with fakes.Fakes(os.path.join(root, "flap"), 1, lag_ms=1000, flap_ms=1000) as agents, \
                 fakes.Orchestrator(agents) as o:
             token = o.tokens["read"]

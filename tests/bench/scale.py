@@ -43,7 +43,7 @@ def run(root, count, seconds, kill_ms):
 
 
 def main():
-    p = benchlib.parser(__doc__)
+    p = benchlib.latency_parser(__doc__)
     p.add_argument("--clusters", type=int, default=300)
     p.add_argument("--seconds", type=int, default=30, help="of each run")
     p.add_argument("--rounds", type=int, default=3)
@@ -52,7 +52,7 @@ def main():
     args = p.parse_args()
     fakes.harness.use_build(args.build)
     one, many = [], []
-    with benchlib.scratch("scale") as root:
+    with benchlib.scratch("scale") as root, benchlib.awake(args):
         for i in range(args.rounds):
             for runs, count in ((one, 1), (many, args.clusters))[::1 if i % 2 == 0 else -1]:
                 runs.append(run(os.path.join(root, f"r{i}-{count}"), count, args.seconds, args.kill_ms))
