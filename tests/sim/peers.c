@@ -477,6 +477,8 @@ void peers_answer_registration(int index, bool accepted)
     int64_t delay;
 
     m->in.registration.pending = false;
+    if (accepted && m->retired)
+        world.misled[world.machines[m->registrant].slot] = true;
     if (accepted)
         project_answer(index, m->registrant, &m->in.registration.incarnation);
     memset(answer, 0, sizeof *answer);

@@ -227,7 +227,7 @@ static void be_born(uint64_t seed, bool disturbed)
             return;
         }
     }
-    if (!check_born_alone())
+    if (check_recovery_due() || !check_birth_ended())
         violate("I6: not born in time");
 }
 

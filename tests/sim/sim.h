@@ -528,9 +528,9 @@ struct world {
     int busy;                             /* a machine whose agent's steps are slow, or NOBODY */
     bool thin;                            /* the network carries little WAL at a time */
     struct theme theme;
-    bool born;
-    bool doomed; /* in this schedule two machines may be lost at once */
-    bool two_lost;
+    bool born, two_lost;
+    bool doomed;             /* in this schedule two machines may be lost at once */
+    bool misled[NODE_COUNT]; /* a new machine of that slot registered at a retired one */
     int overrides;
     bool overridden; /* data loss was accepted: I1 to I3 say nothing any more */
     bool violated;
@@ -766,7 +766,7 @@ void check_vote(int index);
 void check_step(const struct event *event);
 bool check_whole(void);
 bool check_recovery_due(void);
-bool check_born_alone(void);
+bool check_birth_ended(void);
 
 /* cover.c */
 void cover_agent(enum agent_reason reason);
