@@ -116,7 +116,7 @@ static enum ctl_exit run(struct ctl *ctl, const struct args *args, struct err *e
 
 const struct ctl_command cmd_init = {
     .name = "init",
-    .arguments = "[--first-leader NODE] [--from-snapshot ID --store URL]",
+    .arguments = "[--first-leader NODE] [--from-snapshot ID [--store URL]]",
     .summary = "make a new cluster of three empty nodes",
     .description =
         "Makes a new cluster: all three agents must answer and be empty, that is, have neither "

@@ -184,7 +184,7 @@ static enum ctl_exit run(struct ctl *ctl, const struct args *args, struct err *e
 
 const struct ctl_command cmd_node = {
     .name = "node",
-    .arguments = "restart|reinit|fence|unfence NODE [--from-snapshot ID --store URL]",
+    .arguments = "restart|reinit|fence|unfence NODE [--from-snapshot ID [--store URL]]",
     .summary = "restart, re-clone, fence or unfence one node",
     .description = "restart: Postgres on that node is stopped and started again; for a follower it "
                    "ends when it "

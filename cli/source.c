@@ -14,11 +14,7 @@ json_t *source_body(const struct args *args, struct err *err)
     }
     if (store == NULL)
         store = getenv("OGEL_STORE");
-    if (store == NULL || store[0] == '\0') {
-        err_set(err, ERR_INVALID,
-                "option \"--from-snapshot\": where is the store? --store URL or $OGEL_STORE says "
-                "it");
-        return NULL;
-    }
+    if (store == NULL || store[0] == '\0')
+        return json_pack("{s:s}", "from_snapshot", id);
     return json_pack("{s:s,s:s}", "from_snapshot", id, "store", store);
 }

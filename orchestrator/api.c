@@ -230,21 +230,25 @@ static void submit_with_source(struct http_request *request, struct cluster *clu
     http_suspend(request, SOURCE_WAIT_MS + timeout_ms, operation_woken, operation);
 }
 
-/* "from_snapshot" and "store" of BODY. Answers itself and returns false where they make no sense.
- */
-static bool read_source(struct http_request *request, json_t *body, char store[STORE_URL_SIZE],
-                        char id[SOURCE_ID_SIZE])
+/* "from_snapshot" and "store" of BODY; the store is the cluster's own unless it names one. Answers
+ * itself and returns false where they make no sense. */
+static bool read_source(struct http_request *request, const struct cluster *cluster, json_t *body,
+                        char store[STORE_URL_SIZE], char id[SOURCE_ID_SIZE])
 {
+    const char *own = snapshots_store(cluster);
     struct err err = {0};
 
     store[0] = id[0] = '\0';
     if (json_field_string(body, "from_snapshot", JSON_OPTIONAL, id, SOURCE_ID_SIZE, &err) ||
         json_field_string(body, "store", JSON_OPTIONAL, store, STORE_URL_SIZE, &err))
         return api_bad_field(request, body, &err);
+    if (id[0] && !store[0] && own)
+        snprintf(store, STORE_URL_SIZE, "%s", own);
     if ((id[0] == '\0') == (store[0] == '\0'))
         return true;
     err_set(&err, ERR_INVALID,
-            id[0] ? "field \"store\": where is the snapshot?"
+            id[0] ? "field \"store\": where is the snapshot? The cluster has no store of its own "
+                    "(snapshots.store of its document)"
                   : "field \"from_snapshot\": which snapshot of that store?");
     return api_bad_field(request, body, &err);
 }
@@ -259,7 +263,7 @@ static void handle_init(struct http_request *request, void *arg)
 
     if (!cluster || !(body = api_read_body(request, fields)) ||
         !api_read_target(request, cluster, body, "first_leader", &wish.target) ||
-        !read_source(request, body, store, id))
+        !read_source(request, cluster, body, store, id))
         return;
     json_decref(body);
     rand_bytes(wish.cluster.bytes, sizeof wish.cluster.bytes);
@@ -357,7 +361,8 @@ static void handle_reinit(struct http_request *request, void *arg)
     struct request wish = {.kind = REQUEST_JOB, .job.kind = JOB_REINIT};
     json_t *body;
 
-    if (!node || !(body = api_read_body(request, fields)) || !read_source(request, body, store, id))
+    if (!node || !(body = api_read_body(request, fields)) ||
+        !read_source(request, cluster, body, store, id))
         return;
     json_decref(body);
     wish.target = node->slot;

@@ -499,6 +499,13 @@ void snapshots_round(struct cluster *cluster)
         fetch_document(cluster->snapshots);
 }
 
+const char *snapshots_store(const struct cluster *cluster)
+{
+    const struct snapshots *s = cluster->snapshots;
+
+    return s && s->settings.known ? s->settings.store : NULL;
+}
+
 struct snapshots *snapshots_new(struct cluster *cluster)
 {
     struct snapshots *s = xcalloc(1, sizeof *s);

@@ -144,6 +144,10 @@ void snapshots_start(struct cluster *cluster);
 void snapshots_stop(struct cluster *cluster);  /* ends what is under way; tasks go on */
 void snapshots_round(struct cluster *cluster); /* after a round: there may be a newer document */
 
+/* The URL of the store that the cluster document names, the cluster's until the next document;
+ * NULL: none, or no document is known yet. */
+const char *snapshots_store(const struct cluster *cluster);
+
 /* "snapshots" of a change of the document, as far as protocol/document.h cannot judge it. */
 OGEL_MUST_CHECK int snapshots_check_change(const json_t *change, struct err *err);
 

@@ -253,9 +253,14 @@ def test_reinit_from_snapshot__enough_wal__catches_up_and_then_counts(c):
     c.switchover(node)                          # another timeline in between
     leader, node = node, leader
     c.wait_healthy()
+    refused = c.ctl("node", "reinit", node.id, "--from-snapshot", "latest", "--yes", check=False)
+    assert refused.returncode != 0 and "no store of its own (snapshots.store" in refused.stderr, refused
+    c.ctl("config", "set", f"snapshots.store={store}")
+    procs.wait(lambda: c.status()["snapshots"], 15, "the document is read")
     with clients.Writer(c) as writer:
         writer.wait_acks(20)
-        done = c.ctl("node", "reinit", node.id, "--from-snapshot", "latest", "--store", store, "--yes", timeout=90)
+        done = c.ctl("node", "reinit", node.id, "--from-snapshot", "latest", "--yes", timeout=90)
+        c.ctl("config", "unset", "snapshots.store")
         assert "cloned from the leader" not in done.stdout, done.stdout
         c.wait_healthy()
         writer.wait_acks(20)
