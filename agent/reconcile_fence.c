@@ -72,7 +72,9 @@ bool position_read(const struct inputs *in, struct step *step)
 
     if (position_known(in))
         return false;
-    if (in->pg == PG_CRASHED) {
+    /* A copy that is not complete may crash at every start, for want of WAL that nobody has any
+     * more: what it needs is read from it as it lies. */
+    if (in->pg == PG_CRASHED && (in->durable->complete || in->position_failing_ms)) {
         if (in->now_ms - in->pg_since_ms < CRASH_PAUSE_MS)
             return choose_wait(step, AGENT_REASON_WAIT, WAKE_SOON_MS);
         return choose_start(in, step, &locked, AGENT_REASON_START_FENCED);

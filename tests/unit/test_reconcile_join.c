@@ -172,6 +172,32 @@ static void test_follow__copy_that_no_wal_of_the_leader_can_start__is_cloned(voi
     assert_int_equal(w.step.kind, STEP_ASK_DISCARD);
 }
 
+/* Found by tests/sim: the same, where each start had ended in a crash already. */
+static void test_follow__copy_that_crashes_at_each_start__is_read_as_it_lies(void **state)
+{
+    struct world w;
+
+    (void)state;
+    make_rewound(&w);
+    world_end_server(&w, PG_CRASHED, false);
+    world_lead_elsewhere(&w, 6, 940);
+    world_tell_follow(&w, 6, Q, OTHER);
+    w.stop_before = STEP_ASK_DISCARD;
+    assert_null(strstr(world_run(&w), "G7"));
+    assert_int_equal(w.step.kind, STEP_ASK_DISCARD);
+
+    /* what cannot be read is started all the same: remains of the old server end by that */
+    make_rewound(&w);
+    world_end_server(&w, PG_CRASHED, false);
+    world_tell_follow(&w, 6, Q, OTHER);
+    w.stop_before = STEP_READ_POSITION;
+    world_run(&w);
+    w.in.position_failing_ms = w.in.now_ms;
+    w.in.now_ms += w.in.options.position_timeout_ms;
+    reconcile(&w.in, &w.step);
+    assert_int_equal(w.step.kind, STEP_START);
+}
+
 static void test_follow__copy_that_more_wal_of_the_leader_can_start__is_attached(void **state)
 {
     struct world w;
@@ -436,6 +462,7 @@ int main(void)
         T(test_follow__agent_killed_in_a_rewind__does_not_rewind_again),
         T(test_follow__wal_gone_from_the_leader__asks_before_it_discards),
         T(test_follow__copy_that_no_wal_of_the_leader_can_start__is_cloned),
+        T(test_follow__copy_that_crashes_at_each_start__is_read_as_it_lies),
         T(test_follow__copy_that_more_wal_of_the_leader_can_start__is_attached),
         T(test_follow__copy_whose_wal_cannot_be_read__is_cloned),
         T(test_standby__starts_in_vain__is_looked_at_again),
