@@ -256,17 +256,28 @@ static bool is_misled(const struct durable *d)
     return false;
 }
 
-/* I6 speaks of two nodes with complete data. */
+static bool has_data(int index)
+{
+    const struct durable *d = &world.machines[index].disk.durable;
+
+    return counts(&world.machines[index]) && d->complete && d->registered && !is_misled(d);
+}
+
+/* I6 speaks of two nodes with complete data, of one cluster: a birth that began again just when a
+ * node had recorded the end of the first leaves that node alone (section 15). */
 bool check_recovery_due(void)
 {
-    int complete = 0;
-
     for (int i = 0; i < MACHINES; i++) {
-        const struct durable *d = &world.machines[i].disk.durable;
+        int complete = 0;
 
-        complete += counts(&world.machines[i]) && d->complete && d->registered && !is_misled(d);
+        for (int other = 0; other < MACHINES; other++)
+            complete += has_data(i) && has_data(other) &&
+                        cluster_id_equal(&world.machines[i].disk.durable.cluster,
+                                         &world.machines[other].disk.durable.cluster);
+        if (complete >= QUORUM)
+            return true;
     }
-    return complete >= QUORUM;
+    return false;
 }
 
 /* From then on it is a cluster like any other, of which I6 says nothing where fewer than two nodes
