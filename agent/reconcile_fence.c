@@ -60,7 +60,7 @@ bool fence(const struct inputs *in, struct step *step)
         return true;
     if (in->pg == PG_STARTING)
         return recovers_in_vain(in) ? choose(step, STEP_STOP, AGENT_REASON_STOP_TO_READ)
-                                  : choose_wait(step, AGENT_REASON_WAIT, WAKE_SOON_MS);
+                                    : choose_wait(step, AGENT_REASON_WAIT, WAKE_SOON_MS);
     if (in->pg == PG_UP && in->receivers) {
         if (locked_for_ms < in->options.receiver_timeout_ms)
             return choose(step, STEP_END_RECEIVERS, AGENT_REASON_END_RECEIVER);
