@@ -29,23 +29,6 @@ static bool fence_leader(const struct inputs *in, struct step *step)
     return choose_wait(step, AGENT_REASON_CHECKPOINT_FIRST, left_ms < WAKE_MS ? left_ms : WAKE_MS);
 }
 
-bool position_known(const struct inputs *in)
-{
-    return in->position_valid && promise_equal(in->position_promise, in->durable->promise);
-}
-
-/* A rewound copy may need its leader's WAL before it accepts connections at all. Stopped, it can be
- * read. So can complete data, which is given time to recover from a crash: but the volume may have
- * been rolled back to such a copy. */
-static bool recovers_in_vain(const struct inputs *in)
-{
-    int64_t since_ms = in->now_ms - in->pg_since_ms;
-
-    if (!in->durable->complete)
-        return since_ms > in->options.position_timeout_ms;
-    return !position_known(in) && since_ms > RECOVERY_SHARE * in->options.position_timeout_ms;
-}
-
 /* Brings about what fence_shown() asks for; false once it holds. */
 bool fence(const struct inputs *in, struct step *step)
 {
@@ -58,9 +41,14 @@ bool fence(const struct inputs *in, struct step *step)
         return choose_stop(in, step, AGENT_REASON_STOP_LEADER);
     if (replication_ensure(in, step, &locked, AGENT_REASON_LOCK_KEY))
         return true;
-    if (in->pg == PG_STARTING)
-        return recovers_in_vain(in) ? choose(step, STEP_STOP, AGENT_REASON_STOP_TO_READ)
-                                    : choose_wait(step, AGENT_REASON_WAIT, WAKE_SOON_MS);
+    if (in->pg == PG_STARTING) {
+        /* A rewound copy may need its leader's WAL before it accepts connections at all.
+         * Stopped, it can be read. */
+        if (!in->durable->complete &&
+            in->now_ms - in->pg_since_ms > in->options.position_timeout_ms)
+            return choose(step, STEP_STOP, AGENT_REASON_STOP_TO_READ);
+        return choose_wait(step, AGENT_REASON_WAIT, WAKE_SOON_MS);
+    }
     if (in->pg == PG_UP && in->receivers) {
         if (locked_for_ms < in->options.receiver_timeout_ms)
             return choose(step, STEP_END_RECEIVERS, AGENT_REASON_END_RECEIVER);
@@ -69,6 +57,11 @@ bool fence(const struct inputs *in, struct step *step)
         return choose(step, STEP_KILL, AGENT_REASON_STOP_UNPROVEN);
     }
     return false;
+}
+
+bool position_known(const struct inputs *in)
+{
+    return in->position_valid && promise_equal(in->position_promise, in->durable->promise);
 }
 
 /* Gets a position read for the present promise; only called once the fence is shown. False once it

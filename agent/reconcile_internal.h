@@ -15,7 +15,6 @@ enum {
     CRASH_PAUSE_MS = 300,       /* a crashed server leaves the processor to the election first */
     CHILD_BACKOFF_MS = 3000,    /* between failed clones */
     RESTORE_BACKOFF_MS = 30000, /* … restores of a birth: a store that is away may come back */
-    RECOVERY_SHARE = 30,        /* so many times position_timeout may complete data take to start */
     START_BACKOFF_STEPS = 5,
 };
 

@@ -460,24 +460,6 @@ static void test_fence__rewound_copy_that_cannot_start_up__is_stopped_and_votes(
     assert_true(world_voted(&w));
 }
 
-/* Found by tests/sim: the volume had been rolled back to such a copy. */
-static void test_fence__complete_data_that_cannot_start_up__is_stopped_after_a_while(void **state)
-{
-    struct world w;
-
-    (void)state;
-    world_make_follower(&w);
-    w.in.pg = PG_STARTING;
-    w.in.streaming = w.in.receivers = false;
-    world_tell(&w, ROLE_FENCED, 6, Q);
-    w.in.pg_since_ms = w.in.now_ms;
-    assert_string_equal(world_run(&w), "P1 G1");
-    w.in.now_ms = w.in.pg_since_ms + 30 * w.in.options.position_timeout_ms;
-    w.stop_before = STEP_STOP;
-    world_run(&w);
-    assert_string_equal(agent_reason_code(w.step.reason), "V3");
-}
-
 /* --- self-fencing ----------------------------------------------------------------------------- */
 
 static void test_leader__unconfirmed__stops_and_comes_back_as_a_standby(void **state)
@@ -765,7 +747,6 @@ int main(void)
         T(test_grant__wal_of_a_timeline_nobody_granted__is_not_promoted),
         T(test_grant__promoted_by_hand_to_a_lower_timeline__is_disowned),
         T(test_fence__rewound_copy_that_cannot_start_up__is_stopped_and_votes),
-        T(test_fence__complete_data_that_cannot_start_up__is_stopped_after_a_while),
         T(test_leader__unconfirmed__stops_and_comes_back_as_a_standby),
         T(test_leader__unconfirmed_with_the_others_declared_destroyed__goes_on),
         T(test_leader__unconfirmed_in_maintenance__is_left_alone),
