@@ -25,9 +25,17 @@ bool choose_persist(struct step *step, const struct durable *durable, enum agent
     return choose(step, STEP_PERSIST, reason);
 }
 
-/* Every start is a standby's, with a configuration that waits for nobody it does not know. It
- * erases the trace of a primary: WAL that nobody granted would look like a leader's afterwards. So
- * that is looked for first. */
+/* What is to be seen of a stopped directory before a start: a primary's trace, which a start erases
+ * (WAL that nobody granted would look like a leader's afterwards); and, after a reboot, that the
+ * volume is still what it was. That data cannot be read is no reason not to start it. */
+static bool look_before_start(const struct inputs *in)
+{
+    bool found_down = in->pg == PG_DOWN && !in->job_stopped && !in->position_failing_ms;
+
+    return (in->was_primary || found_down) && !position_known(in);
+}
+
+/* Every start is a standby's, with a configuration that waits for nobody it does not know. */
 bool choose_start(const struct inputs *in, struct step *step, const struct replication *replication,
                   enum agent_reason reason)
 {
@@ -37,7 +45,7 @@ bool choose_start(const struct inputs *in, struct step *step, const struct repli
 
     if (in->now_ms - in->pg_since_ms < pause_ms)
         return choose_wait(step, reason, WAKE_SOON_MS);
-    if (in->was_primary && !position_known(in))
+    if (look_before_start(in))
         return choose(step, STEP_READ_POSITION, AGENT_REASON_READ_POSITION);
     if (disown_wal(in, step))
         return true;

@@ -161,7 +161,7 @@ static bool clone(const struct inputs *in, struct step *step)
         if (is_primary(in))
             return choose_stop(in, step, AGENT_REASON_STOP_LEADER);
         /* up meanwhile: the leave that the other follower may need rests on this one's data */
-        if (!is_running(in) && d->complete)
+        if (!is_running(in) && d->complete && !in->position_failing_ms)
             return choose_start(in, step, &locked, AGENT_REASON_START_FENCED);
         return choose(step, STEP_ASK_DISCARD, AGENT_REASON_CLONE_ASK);
     }

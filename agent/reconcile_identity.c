@@ -218,6 +218,14 @@ bool identity_register(const struct inputs *in, struct step *step)
     return choose(step, STEP_REGISTER, AGENT_REASON_REGISTER);
 }
 
+/* A standby's pages are written only once the WAL behind them is safe: pg_control speaks of WAL
+ * that this copy held, and has no more. Started, it would wait for that WAL, for ever where nobody
+ * has it. */
+static bool lacks_wal_of_its_pages(const struct inputs *in)
+{
+    return in->record_end.lsn < in->consistent.lsn;
+}
+
 /* Is the data directory the one that this promise speaks of, and does it still hold what it is
  * known to have held? While a marker stands another one means that its step is unfinished: what a
  * clone or rewind had made went with the volume. */
@@ -241,7 +249,8 @@ bool identity_check_data(const struct inputs *in, struct step *step)
         become_new(in, &next, d->incarnations[d->node].number + 1);
         return choose_persist(step, &next, AGENT_REASON_DATA_SWAPPED);
     }
-    if (position_known(in) && position_compare(in->record_end, d->floor) < 0) {
+    if (position_known(in) &&
+        (position_compare(in->record_end, d->floor) < 0 || lacks_wal_of_its_pages(in))) {
         become_new(in, &next, d->incarnations[d->node].number + 1);
         return choose_persist(step, &next, AGENT_REASON_DATA_ROLLED_BACK);
     }

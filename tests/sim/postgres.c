@@ -115,6 +115,15 @@ static bool poisoned(const struct disk *disk)
     return false;
 }
 
+/* A crash recovery begins anew when it is interrupted: a long one has to be let be. (A newborn
+ * cluster has no WAL for one.) */
+static int64_t recovery_ms(bool crashed)
+{
+    if (crashed && world.born && happens(3))
+        return between(20000, 120000);
+    return happens(50) ? between(200, 3000) : between(20, 100);
+}
+
 bool server_start(int index, const struct replication *conf)
 {
     struct machine *m = &world.machines[index];
@@ -129,13 +138,13 @@ bool server_start(int index, const struct replication *conf)
     m->disk.wal.written = record_end(m->disk.wal.written);
     m->disk.wal.branch = branch_at(m->disk.wal.branch, m->disk.wal.written);
     m->disk.wal.flushed = m->disk.wal.written;
-    m->disk.clean = m->disk.primary = false;
     memset(s, 0, sizeof *s);
     s->running = s->starting = true;
     s->conf = *conf;
     s->life = ++world.life;
     s->since_ms = world.now_ms;
-    s->ready_ms = world.now_ms + (happens(50) ? between(200, 3000) : between(20, 100));
+    s->ready_ms = world.now_ms + recovery_ms(!m->disk.clean);
+    m->disk.clean = m->disk.primary = false;
     if (poisoned(&m->disk) || m->disk.headless)
         s->ready_ms = world.now_ms + FOR_EVER_MS;
     s->conn = NOBODY;

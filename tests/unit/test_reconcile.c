@@ -709,9 +709,27 @@ static void test_job__reinit_of_an_old_leader_that_gets_no_leave__is_no_primary_
     world_tell_follow(&w, 6, Q, OTHER);
     w.message.job = (struct job){.id = 3, .kind = JOB_REINIT};
     w.stop_before = STEP_ASK_DISCARD;
-    assert_string_equal(world_run(&w), "J1 G4 G7");
+    assert_string_equal(world_run(&w), "J1 G4 V1 G7");
     assert_true(w.in.in_recovery);
     assert_true(w.durable.complete);
+}
+
+/* A node whose WAL cannot be read, and that was a primary, is not started; what the operator orders
+ * for it is done all the same. */
+static void test_job__reinit_of_data_that_cannot_be_read__asks(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_follower(&w);
+    world_end_server(&w, PG_CRASHED, false);
+    w.in.was_primary = true;
+    w.position_fails = true;
+    world_tell_follow(&w, 5, P, LEADER);
+    w.message.job = (struct job){.id = 3, .kind = JOB_REINIT};
+    w.stop_before = STEP_ASK_DISCARD;
+    world_run(&w);
+    assert_int_equal(w.step.kind, STEP_ASK_DISCARD);
 }
 
 int main(void)
@@ -762,6 +780,7 @@ int main(void)
         T(test_job__late_copy_of_an_earlier_one__is_not_done_again),
         T(test_job__reinit__asks_and_clones),
         T(test_job__reinit_of_an_old_leader_that_gets_no_leave__is_no_primary_meanwhile),
+        T(test_job__reinit_of_data_that_cannot_be_read__asks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -169,6 +169,26 @@ static void test_data__rolled_back_while_the_machine_was_off__is_seen_before_it_
     assert_string_equal(world_run(&w), "V1 I3");
 }
 
+/* Found by tests/sim: a leader's volume went back to a rewound copy that wanted more WAL. Its
+ * record said that it was complete, so it was started, and waited for without end. */
+static void test_data__rolled_back_to_a_copy_that_lacks_wal__is_seen_before_it_starts(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_make_leader(&w);
+    world_end_server(&w, PG_DOWN, false);
+    w.consistent = (struct position){w.wal_end.timeline, w.wal_end.lsn + 1};
+    w.stop_before = STEP_REGISTER;
+    assert_string_equal(world_run(&w), "V1 I3");
+
+    /* pages that need all the WAL there is, and no more, are a standby's that was killed */
+    world_make_leader(&w);
+    world_end_server(&w, PG_DOWN, false);
+    w.consistent = w.wal_end;
+    assert_string_equal(world_run(&w), "V1 G7");
+}
+
 static void test_peer__new_incarnation__leaves_n_before_it_is_answered(void **state)
 {
     struct world w;
@@ -397,7 +417,7 @@ static void test_birth__first_leader__initialises_and_leads_generation_two(void 
     tell_birth(&w, SELF);
     assert_string_equal(world_run(&w), "P5 P4");
     world_tell_grant(&w, FIRST_GENERATION, P);
-    assert_string_equal(world_run(&w), "P3 N13 N1 N14 G7 N2 V1 N3 N4 N5 N6 N7 N8");
+    assert_string_equal(world_run(&w), "P3 N13 N1 N14 V1 G7 N2 V1 N3 N4 N5 N6 N7 N8");
     assert_true(w.durable.complete);
     assert_int_equal(w.durable.incarnations[SELF].number, 1);
 }
@@ -513,6 +533,7 @@ int main(void)
         T(test_data__swapped__is_a_new_incarnation),
         T(test_data__rolled_back_below_the_floor__is_a_new_incarnation),
         T(test_data__rolled_back_while_the_machine_was_off__is_seen_before_it_streams),
+        T(test_data__rolled_back_to_a_copy_that_lacks_wal__is_seen_before_it_starts),
         T(test_peer__new_incarnation__leaves_n_before_it_is_answered),
         T(test_peer__new_incarnation__waits_until_a_session_shows_the_names),
         T(test_peer__new_incarnation__waits_until_a_leader_found_running_is_seen),
