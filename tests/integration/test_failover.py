@@ -227,6 +227,24 @@ def test_failover__source_of_a_rewind_lost_with_wal_that_the_copy_needs__copy_is
     assert c.leader() is heir and happened(c, seen, old, "C2"), c.events()
 
 
+@deadline(120)
+def test_failover__follower_that_comes_back_without_its_newest_wal__is_a_new_machine(c):
+    """Nothing that was asked of it since it last voted shows the loss; the pages that were written with that WAL do."""
+    victim = c.followers()[0]
+    victim.sql("CHECKPOINT")
+    c.owner_sql("CREATE TABLE lost AS SELECT repeat('x', 1000) AS x FROM generate_series(1, 40000)")
+    wait(lambda: victim.one("SELECT pg_last_wal_replay_lsn() = pg_last_wal_receive_lsn()"), 10, "it has replayed that")
+    newest = c.leader().one("SELECT pg_walfile_name(pg_current_wal_lsn())")
+    postmaster, seen = victim.postmaster_pid(), max(e["number"] for e in c.events())
+    victim.process.kill()
+    os.kill(postmaster, signal.SIGINT)      # pg_control speaks of what is replayed now
+    wait(lambda: not procs.alive(postmaster), 15, "it is stopped")
+    os.unlink(f"{victim.data}/pg_wal/{newest}")
+    victim.process.start()
+    wait(lambda: happened(c, seen, victim, "I3"), 15, "it is taken for another machine")
+    c.wait_healthy(60)
+
+
 def stop_senders(node):
     procs.send([r[0] for r in node.sql("SELECT pid FROM pg_stat_replication")], signal.SIGSTOP)
 
