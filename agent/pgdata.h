@@ -126,7 +126,7 @@ OGEL_MUST_CHECK int pgdata_history_newest(const char *datadir, uint32_t *timelin
 
 /* Writes placeholders (one comment line) for FROM..TO, both included, where no file is; those that
  * are there stay. Only on a running standby immediately before its promotion, or for a follower
- * together with its leader's own file. FROM > TO does nothing. More than 1000 are refused. */
+ * together with its leader's own file. FROM > TO does nothing. More than 10000 are refused. */
 OGEL_MUST_CHECK int pgdata_history_plant(const char *datadir, uint32_t from, uint32_t to,
                                          struct err *err);
 

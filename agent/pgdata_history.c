@@ -16,7 +16,7 @@
 enum {
     HISTORY_MAX_BYTES = 1024 * 1024,
     HISTORY_MAX_FILES = 16384,
-    PLANT_MAX = 1000,
+    PLANT_MAX = 10000,
 };
 
 static void lineage_push(struct lineage *lineage, uint32_t timeline, uint64_t lsn)
@@ -210,7 +210,8 @@ int pgdata_history_plant(const char *datadir, uint32_t from, uint32_t to, struct
             continue;
         int length = snprintf(text, sizeof text,
                               "# ogel: no server was promoted to timeline %" PRIu32 "\n", timeline);
-        if (file_write_atomic(path, text, (size_t)length, 0600, err) != 0)
+        /* Not synced: it is for the running server, and cut off it says the same. */
+        if (file_append(path, text, (size_t)length, err) != 0)
             return -1;
     }
     return 0;

@@ -9,7 +9,10 @@
 
 #include "orchestrator/decide_internal.h"
 
-enum { WAKE_MAX_MS = 1000 };
+enum {
+    WAKE_MAX_MS = 1000,
+    RIVAL_PATIENCE_MAX = 300, /* failure timeouts */
+};
 
 void core_event(struct core *core, enum reason reason, int32_t node, uint32_t generation)
 {
@@ -39,13 +42,21 @@ void core_wake_at(struct core *core, int64_t at_ms)
         core->plan->wake_ms = (uint32_t)in_ms;
 }
 
-/* Orchestrators that met would meet again: between one and two failure timeouts, at random. */
+/* Orchestrators that met would meet again: between one and two failure timeouts, at random. And
+ * longer the more generations have gone since there was a leader: where one needs a node that is
+ * long in recovery, to outbid each other ends nothing, and each generation costs the leader to come
+ * a placeholder file. */
 static void wait_at_random(struct core *core)
 {
     uint32_t base_ms = core->view->options.failure_timeout_ms;
+    int64_t in_vain = (int64_t)core->memory->highest_generation - core->facts.fact.generation;
+    int64_t factor = 1 + in_vain * in_vain / 256;
 
-    core->memory->wait_until_ms = core->view->now_ms + base_ms +
-                                  core->view->chance % (base_ms > 0 ? base_ms : 1);
+    if (factor > RIVAL_PATIENCE_MAX)
+        factor = RIVAL_PATIENCE_MAX;
+    core->memory->wait_until_ms = core->view->now_ms +
+                                  factor *
+                                      (base_ms + core->view->chance % (base_ms > 0 ? base_ms : 1));
 }
 
 void core_give_up(struct core *core, enum reason reason, bool wait)

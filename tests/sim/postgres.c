@@ -120,7 +120,7 @@ static bool poisoned(const struct disk *disk)
 static int64_t recovery_ms(bool crashed)
 {
     if (crashed && world.born && happens(3))
-        return between(20000, 120000);
+        return between(20000, 90000);
     return happens(50) ? between(200, 3000) : between(20, 100);
 }
 

@@ -330,6 +330,32 @@ static void test_rivals__wait_differs_by_chance(void **state)
     assert_int_not_equal(wait_ms[0], wait_ms[1]);
 }
 
+/* Found by tests/sim: while the election needed a node that was in recovery for minutes, two
+ * orchestrators outbid each other once a second. */
+static void test_rivals__long_without_a_leader__wait_longer(void **state)
+{
+    static const struct {
+        uint32_t above;
+        int64_t least_ms, most_ms;
+    } cases[] = {{15, 1000, 2000}, {100, 39000, 80000}, {100000, 300000, 600000}};
+    struct scene scene;
+    int64_t wait_ms;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        crash_n1_and_promise(&scene);
+        scene.view.chance = 500;
+        for (int32_t n = N2; n <= N3; n++) {
+            scene.view.nodes[n].report.promise.generation = 5 + cases[i].above;
+            scene.view.nodes[n].report.promise.proposer = 9;
+        }
+        scene_decide(&scene);
+        assert_int_equal(scene.plan.memory.phase, PHASE_IDLE);
+        wait_ms = scene.plan.memory.wait_until_ms - scene.view.now_ms;
+        assert_in_range(wait_ms, cases[i].least_ms, cases[i].most_ms);
+    }
+}
+
 /* Another process opened a generation a moment ago: it is given time to finish. */
 static void test_rivals__open_generation_of_another__is_let_finish(void **state)
 {
@@ -554,6 +580,7 @@ int main(void)
         cmocka_unit_test(test_restart__healthy_cluster__is_adopted_without_a_message),
         cmocka_unit_test(test_restart__open_election__takes_the_next_generation),
         cmocka_unit_test(test_rivals__wait_differs_by_chance),
+        cmocka_unit_test(test_rivals__long_without_a_leader__wait_longer),
         cmocka_unit_test(test_rivals__open_generation_of_another__is_let_finish),
         cmocka_unit_test(test_generation__exceeds_every_timeline_and_refusal),
         cmocka_unit_test(test_generation__used_up__elects_nobody),

@@ -137,7 +137,7 @@ static void test_history_plant__missing_ids__get_placeholders_and_real_ones_stay
     assert_int_equal(pgdata_history_read(tmpdir, 4, &lineage, &err), 0);
     assert_int_equal(lineage.count, 1);
     assert_int_equal(pgdata_history_plant(tmpdir, 5, 4, &err), 0);
-    assert_int_equal(pgdata_history_plant(tmpdir, 2, 5000, &err), -1);
+    assert_int_equal(pgdata_history_plant(tmpdir, 2, 10002, &err), -1);
 }
 
 static void test_history_newest__placeholders_above_it__are_passed_over(void **state)
