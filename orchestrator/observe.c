@@ -16,9 +16,10 @@
 #include "protocol/codec.h"
 
 enum {
-    POLL_WAIT_MS = 400,  /* an agent answers at the latest after so long, with or without news */
-    POLL_GRACE_MS = 200, /* beyond that it counts as not answering */
-    RETRY_MS = 100,      /* between calls to an agent that does not answer */
+    POLL_WAIT_MS = 400, /* an agent answers at the latest after so long, with or without news */
+    POLL_WAIT_FOLLOWER_MS = 1000, /* the silence of a leader's standby stops nothing */
+    POLL_GRACE_MS = 200,          /* beyond that it counts as not answering */
+    RETRY_MS = 100,               /* between calls to an agent that does not answer */
     RETRY_CALL_MS = 500,
     EVENTS_CALL_MS = 5000,
     EVENTS_PAUSE_MS = 200,
@@ -268,26 +269,34 @@ static void poll_done(const struct http_result *result, void *arg)
     cluster_release(node->cluster);
 }
 
+static int poll_wait_ms(const struct node *node)
+{
+    int32_t leader = node->cluster->plan.leader;
+
+    return leader == NODE_NONE || leader == node->slot ? POLL_WAIT_MS : POLL_WAIT_FOLLOWER_MS;
+}
+
 static void poll_start(struct node *node)
 {
     char path[128], url[URL_SIZE];
     bool failing = node->failing_since_ms != 0 || node->answered_ms == 0;
+    int wait_ms = failing ? 0 : poll_wait_ms(node);
 
     if (node->poll)
         return;
     snprintf(path, sizeof path, "/v1/report?since=%llu&run=%016llx&wait_ms=%d",
              (unsigned long long)node->since, (unsigned long long)node->view.report.agent_run,
-             failing ? 0 : POLL_WAIT_MS);
+             wait_ms);
     node_url(node, path, url, sizeof url);
     append_relay(node, url, sizeof url);
-    node->poll = http_call(node->cluster->client,
-                           &(struct http_call_spec){
-                               .url = url,
-                               .token = node->cluster->orchestrator->peer_token,
-                               .timeout_ms = failing ? RETRY_CALL_MS : POLL_WAIT_MS + POLL_GRACE_MS,
-                               .connect_timeout_ms = POLL_GRACE_MS,
-                               .no_reuse = failing},
-                           poll_done, node);
+    node->poll = http_call(
+        node->cluster->client,
+        &(struct http_call_spec){.url = url,
+                                 .token = node->cluster->orchestrator->peer_token,
+                                 .timeout_ms = failing ? RETRY_CALL_MS : wait_ms + POLL_GRACE_MS,
+                                 .connect_timeout_ms = POLL_GRACE_MS,
+                                 .no_reuse = failing},
+        poll_done, node);
 }
 
 static void retry(void *arg)

@@ -11,12 +11,6 @@
 /* Enums are handled as unsigned int, whichever they are. */
 _Static_assert(sizeof(enum field_kind) == sizeof(unsigned), "enums are as wide as int");
 
-static const struct field position_fields[] = {
-    FIELD(position, FIELD_U32, timeline),
-    FIELD(position, FIELD_LSN, lsn),
-    FIELD_END,
-};
-
 static const char HEX_DIGITS[] = "0123456789abcdef";
 
 static json_t *hex_to_json(const uint8_t *bytes, size_t length)
@@ -86,15 +80,18 @@ static json_t *text_to_json(const char *text, size_t size)
     return cut;
 }
 
+/* "1:0/0 2:0/3000060": half of a report, were each an object. */
 static json_t *lineage_as_json(const struct lineage *lineage)
 {
-    json_t *begin = json_array();
+    char begin[LINEAGE_MAX * (UNITS_TEXT_SIZE + 12)] = "", lsn[UNITS_TEXT_SIZE];
+    size_t used = 0;
 
     OGEL_CHECK(lineage->count <= LINEAGE_MAX);
     for (uint32_t i = 0; i < lineage->count; i++)
-        OGEL_CHECK(
-            json_array_append_new(begin, fields_to_json(position_fields, &lineage->begin[i])) == 0);
-    return json_pack("{s:b, s:o}", "truncated", (int)lineage->truncated, "begin", begin);
+        used += (size_t)snprintf(begin + used, sizeof(begin) - used, "%s%" PRIu32 ":%s",
+                                 i > 0 ? " " : "", lineage->begin[i].timeline,
+                                 units_format_lsn(lineage->begin[i].lsn, lsn));
+    return json_pack("{s:b, s:s}", "truncated", (int)lineage->truncated, "begin", begin);
 }
 
 /* A table that names the wrong kind must not survive its first test. */
@@ -243,29 +240,44 @@ static int integer_from_json(const json_t *json, json_int_t min, json_int_t max,
 static int record_from_json(const struct field *fields, const json_t *json, void *record,
                             const struct path *path, struct err *err);
 
+/* TIMELINE:LSN at *TEXT, which moves behind it and behind the space that follows. */
+static bool scan_begin(const char **text, struct position *position)
+{
+    uint64_t timeline = 0;
+    const char *at = *text;
+
+    for (; *at >= '0' && *at <= '9' && timeline <= UINT32_MAX; at++)
+        timeline = 10 * timeline + (uint64_t)(*at - '0');
+    if (at == *text || timeline > UINT32_MAX || *at++ != ':' ||
+        !units_scan_lsn(&at, &position->lsn))
+        return false;
+    position->timeline = (uint32_t)timeline;
+    *text = *at == ' ' && at[1] != '\0' ? at + 1 : at;
+    return *at == '\0' || *text != at;
+}
+
 static int lineage_from_value(const json_t *json, struct lineage *lineage, const struct path *path,
                               struct err *err)
 {
     const json_t *truncated = json_object_get(json, "truncated");
-    const json_t *begin = json_object_get(json, "begin");
+    const char *begin = json_string_value(json_object_get(json, "begin"));
     struct path inner = {path, "begin", 0};
 
-    if (!json_is_boolean(truncated) || !json_is_array(begin) ||
-        json_array_size(begin) > LINEAGE_MAX)
-        return refuse(path, err, "expected {\"truncated\", \"begin\": [up to 32 positions]}");
+    if (!json_is_boolean(truncated) || begin == NULL)
+        return refuse(path, err, "expected {\"truncated\", \"begin\"}");
     memset(lineage, 0, sizeof(*lineage));
     lineage->truncated = json_is_true(truncated);
-    for (uint32_t i = 0; i < json_array_size(begin); i++) {
-        const struct position *before = i > 0 ? &lineage->begin[i - 1] : NULL;
-        struct position *position = &lineage->begin[i];
+    for (; *begin != '\0'; lineage->count++) {
+        struct position position, before = {0};
 
-        inner.index = (int)i;
-        if (record_from_json(position_fields, json_array_get(begin, i), position, &inner, err) < 0)
-            return -1;
-        if (position->timeline == 0 || (before != NULL && (position->timeline <= before->timeline ||
-                                                           position->lsn < before->lsn)))
+        inner.index = (int)lineage->count;
+        if (lineage->count == LINEAGE_MAX || !scan_begin(&begin, &position))
+            return refuse(&inner, err, "expected up to 32 positions such as \"5:16/B374D848\"");
+        if (lineage->count > 0)
+            before = lineage->begin[lineage->count - 1];
+        lineage->begin[lineage->count] = position;
+        if (position.timeline <= before.timeline || position.lsn < before.lsn)
             return refuse(&inner, err, "expected a later timeline than the one before");
-        lineage->count++;
     }
     return 0;
 }

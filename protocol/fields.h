@@ -22,7 +22,7 @@ enum field_kind {
     FIELD_ENUM,    /* an enum: its word */
     FIELD_TEXT,    /* char[]: as UTF-8; cut where it does not fit, tail zeroed */
     FIELD_CLUSTER, /* struct cluster_id: 32 hex digits, null for none */
-    FIELD_LINEAGE, /* struct lineage: {"truncated": false, "begin": [{"timeline", "lsn"}, …]} */
+    FIELD_LINEAGE, /* struct lineage: {"truncated": false, "begin": "1:0/0 2:0/3000060"} */
     FIELD_RECORD,  /* a struct: an object, by its own table */
 };
 
