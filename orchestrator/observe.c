@@ -17,7 +17,7 @@
 
 enum {
     POLL_WAIT_MS = 400, /* an agent answers at the latest after so long, with or without news */
-    POLL_WAIT_FOLLOWER_MS = 1000, /* the silence of a leader's standby stops nothing */
+    POLL_WAIT_FOLLOWER_MS = 1000, /* at most failure_timeout: its silence stops nothing */
     POLL_GRACE_MS = 200,          /* beyond that it counts as not answering */
     RETRY_MS = 100,               /* between calls to an agent that does not answer */
     RETRY_CALL_MS = 500,
@@ -271,9 +271,13 @@ static void poll_done(const struct http_result *result, void *arg)
 
 static int poll_wait_ms(const struct node *node)
 {
-    int32_t leader = node->cluster->plan.leader;
+    const struct cluster *cluster = node->cluster;
+    int wait_ms = (int)cluster->options.failure_timeout_ms;
 
-    return leader == NODE_NONE || leader == node->slot ? POLL_WAIT_MS : POLL_WAIT_FOLLOWER_MS;
+    if (cluster->plan.leader == NODE_NONE || cluster->plan.leader == node->slot ||
+        wait_ms < POLL_WAIT_MS)
+        return POLL_WAIT_MS;
+    return wait_ms < POLL_WAIT_FOLLOWER_MS ? wait_ms : POLL_WAIT_FOLLOWER_MS;
 }
 
 static void poll_start(struct node *node)
