@@ -101,6 +101,8 @@ bool pgdata_backup_label_parse(const char *text, struct position *start);
 
 /* --- timeline history ------------------------------------------------------------------------ */
 
+enum { PGDATA_HISTORIES_MAX = 16384 }; /* files in one pg_wal; more is an error */
+
 /* Parses a history file as Postgres does: lines `timeline LSN reason`, comments and blank lines
  * skipped. OUT gets those timelines and, last, TIMELINE itself. A placeholder, or "", yields
  * TIMELINE alone, beginning at 0. ERR_INVALID for anything else. */

@@ -15,7 +15,6 @@
 
 enum {
     HISTORY_MAX_BYTES = 1024 * 1024,
-    HISTORY_MAX_FILES = 16384,
     PLANT_MAX = 10000,
 };
 
@@ -86,6 +85,12 @@ static const char *history_path(const char *datadir, uint32_t timeline, char pat
     return path;
 }
 
+/* What a placeholder, which nobody syncs, may have become in a power cut. */
+static bool all_zeroes(const char *content, size_t length)
+{
+    return length > 0 && content[0] == '\0' && memcmp(content, content + 1, length - 1) == 0;
+}
+
 int pgdata_history_text(const char *datadir, uint32_t timeline, char **content, struct err *err)
 {
     char path[PATH_MAX];
@@ -93,7 +98,7 @@ int pgdata_history_text(const char *datadir, uint32_t timeline, char **content, 
     if (file_read(history_path(datadir, timeline, path), HISTORY_MAX_BYTES, content, &length,
                   err) != 0)
         return -1;
-    if (strlen(*content) == length)
+    if (strlen(*content) == length || all_zeroes(*content, length))
         return 0;
     free(*content);
     *content = NULL;
@@ -174,13 +179,13 @@ static bool is_placeholder(uint32_t timeline, const char *content)
 
 int pgdata_history_newest(const char *datadir, uint32_t *timeline, struct err *err)
 {
-    uint32_t *timelines = xcalloc(HISTORY_MAX_FILES, sizeof *timelines);
+    uint32_t *timelines = xcalloc(PGDATA_HISTORIES_MAX, sizeof *timelines);
     char *content;
     size_t count;
     int rc = -1;
 
     *timeline = 0;
-    if (pgdata_history_list(datadir, timelines, HISTORY_MAX_FILES, &count, err) < 0)
+    if (pgdata_history_list(datadir, timelines, PGDATA_HISTORIES_MAX, &count, err) < 0)
         goto out;
     while (count-- > 0 && *timeline == 0) {
         if (pgdata_history_text(datadir, timelines[count], &content, err) < 0)
@@ -210,7 +215,7 @@ int pgdata_history_plant(const char *datadir, uint32_t from, uint32_t to, struct
             continue;
         int length = snprintf(text, sizeof text,
                               "# ogel: no server was promoted to timeline %" PRIu32 "\n", timeline);
-        /* Not synced: it is for the running server, and cut off it says the same. */
+        /* Not synced: it is for the running server, and what is left of it says the same. */
         if (file_append(path, text, (size_t)length, err) != 0)
             return -1;
     }

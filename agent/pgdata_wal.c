@@ -33,7 +33,6 @@
 #include "base/units.h"
 
 enum {
-    HISTORY_MAX_FILES = 16384,
     WAL_PAGE_BYTES = 8192, /* the default; a larger page's boundaries are boundaries of these too */
     WAL_PAGE_HEADER_MAX = 40, /* SizeOfXLogLongPHD */
     BACKUP_LABEL_MAX = 8192,
@@ -333,7 +332,7 @@ int pgdata_wal_end(const char *bindir, const char *datadir, int64_t timeout_ms,
     struct pgdata_control control;
     struct position start = {0};
     struct extent extent;
-    uint32_t *timelines = xcalloc(HISTORY_MAX_FILES, sizeof *timelines);
+    uint32_t *timelines = xcalloc(PGDATA_HISTORIES_MAX, sizeof *timelines);
     size_t count = 0;
     bool found = false;
     int rc = -1;
@@ -345,7 +344,7 @@ int pgdata_wal_end(const char *bindir, const char *datadir, int64_t timeout_ms,
     if (consistent)
         *consistent = control.min_recovery;
     if (read_start(&reader, &control, &start, err) != 0 ||
-        pgdata_history_list(datadir, timelines, HISTORY_MAX_FILES, &count, err) != 0)
+        pgdata_history_list(datadir, timelines, PGDATA_HISTORIES_MAX, &count, err) != 0)
         goto out;
     while (!found && count > 0 && timelines[count - 1] > start.timeline)
         if (try_descendant(&reader, timelines[--count], &start, &found, end, err) != 0)

@@ -27,7 +27,7 @@ bool choose_persist(struct step *step, const struct durable *durable, enum agent
 
 /* What is to be seen of a stopped directory before a start: a primary's trace, which a start erases
  * (WAL that nobody granted would look like a leader's afterwards); and, after a reboot, that the
- * volume is still what it was. That data cannot be read is no reason not to start it. */
+ * volume is still what it was, as far as that can be read. */
 static bool look_before_start(const struct inputs *in)
 {
     bool found_down = in->pg == PG_DOWN && !in->job_stopped && !in->position_failing_ms;

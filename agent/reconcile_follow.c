@@ -160,8 +160,9 @@ static bool clone(const struct inputs *in, struct step *step)
          * here, and no primary but the leader can answer it */
         if (is_primary(in))
             return choose_stop(in, step, AGENT_REASON_STOP_LEADER);
-        /* up meanwhile: the leave that the other follower may need rests on this one's data */
-        if (!is_running(in) && d->complete && !in->position_failing_ms)
+        /* up meanwhile: the leave that the other follower may need rests on this one's data; but
+         * what was a primary is not started unread */
+        if (!is_running(in) && d->complete && !(in->was_primary && in->position_failing_ms))
             return choose_start(in, step, &locked, AGENT_REASON_START_FENCED);
         return choose(step, STEP_ASK_DISCARD, AGENT_REASON_CLONE_ASK);
     }

@@ -30,7 +30,6 @@ enum {
     KILL_TIMEOUT_MS = 10000,
     RECEIVERS_MAX = 64,
     RECEIVER_GRACE_MS = 2,
-    HISTORIES_MAX = 4096,
 };
 
 static const char *data_directory(const struct step_run *run)
@@ -199,12 +198,13 @@ static int install_history(struct step_run *run, uint32_t above)
 static int clean_history(struct step_run *run, const struct pgdata_control *control,
                          uint32_t *above)
 {
-    uint32_t *timelines = xcalloc(HISTORIES_MAX, sizeof *timelines);
+    uint32_t *timelines = xcalloc(PGDATA_HISTORIES_MAX, sizeof *timelines);
     struct position end;
     size_t count;
     int rc = -1;
 
-    if (pgdata_history_list(data_directory(run), timelines, HISTORIES_MAX, &count, &run->err) < 0)
+    if (pgdata_history_list(data_directory(run), timelines, PGDATA_HISTORIES_MAX, &count,
+                            &run->err) < 0)
         goto out;
     *above = control->redo.timeline;
     if (count > 0 && timelines[count - 1] > control->redo.timeline) {

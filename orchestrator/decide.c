@@ -11,7 +11,8 @@
 
 enum {
     WAKE_MAX_MS = 1000,
-    RIVAL_PATIENCE_MAX = 300, /* failure timeouts */
+    IN_VAIN_MAX = 1000,
+    RIVAL_PAUSE_MS = 30000,
 };
 
 void core_event(struct core *core, enum reason reason, int32_t node, uint32_t generation)
@@ -43,20 +44,25 @@ void core_wake_at(struct core *core, int64_t at_ms)
 }
 
 /* Orchestrators that met would meet again: between one and two failure timeouts, at random. And
- * longer the more generations have gone since there was a leader: where one needs a node that is
- * long in recovery, to outbid each other ends nothing, and each generation costs the leader to come
- * a placeholder file. */
+ * longer the more generations have gone since anybody led, which the WAL that is there tells: where
+ * one needs a node that is long in recovery, to outbid each other ends nothing, and each generation
+ * costs the leader to come a placeholder file. */
 static void wait_at_random(struct core *core)
 {
-    uint32_t base_ms = core->view->options.failure_timeout_ms;
-    int64_t in_vain = (int64_t)core->memory->highest_generation - core->facts.fact.generation;
-    int64_t factor = 1 + in_vain * in_vain / 256;
+    int64_t pause_ms = core->view->options.failure_timeout_ms;
+    int64_t in_vain = core->facts.led > 0
+                          ? (int64_t)core->memory->highest_generation - core->facts.led
+                          : 0;
 
-    if (factor > RIVAL_PATIENCE_MAX)
-        factor = RIVAL_PATIENCE_MAX;
-    core->memory->wait_until_ms = core->view->now_ms +
-                                  factor *
-                                      (base_ms + core->view->chance % (base_ms > 0 ? base_ms : 1));
+    if (in_vain > IN_VAIN_MAX)
+        in_vain = IN_VAIN_MAX;
+    if (in_vain > 0 && pause_ms < RIVAL_PAUSE_MS) {
+        pause_ms += pause_ms * in_vain * in_vain / 256;
+        if (pause_ms > RIVAL_PAUSE_MS)
+            pause_ms = RIVAL_PAUSE_MS;
+    }
+    core->memory->wait_until_ms = core->view->now_ms + pause_ms +
+                                  core->view->chance % (pause_ms > 0 ? pause_ms : 1);
 }
 
 void core_give_up(struct core *core, enum reason reason, bool wait)
@@ -191,6 +197,7 @@ static void watch_healthy_leader(struct core *core)
         if (memory->adopted_generation != 0)
             memory->last_failover_ms = core->view->now_ms;
         memory->adopted_generation = core->facts.fact.generation;
+        memory->wait_until_ms = 0; /* whoever was waited for is done */
         core_event(core, REASON_FOLLOW_READOPT, core->facts.incumbent, memory->adopted_generation);
     }
     if (!move_off_fenced_leader(core))

@@ -268,15 +268,14 @@ static int lineage_from_value(const json_t *json, struct lineage *lineage, const
     memset(lineage, 0, sizeof(*lineage));
     lineage->truncated = json_is_true(truncated);
     for (; *begin != '\0'; lineage->count++) {
-        struct position position, before = {0};
+        struct position *position = &lineage->begin[lineage->count], before = {0};
 
         inner.index = (int)lineage->count;
-        if (lineage->count == LINEAGE_MAX || !scan_begin(&begin, &position))
+        if (lineage->count == LINEAGE_MAX || !scan_begin(&begin, position))
             return refuse(&inner, err, "expected up to 32 positions such as \"5:16/B374D848\"");
         if (lineage->count > 0)
             before = lineage->begin[lineage->count - 1];
-        lineage->begin[lineage->count] = position;
-        if (position.timeline <= before.timeline || position.lsn < before.lsn)
+        if (position->timeline <= before.timeline || position->lsn < before.lsn)
             return refuse(&inner, err, "expected a later timeline than the one before");
     }
     return 0;

@@ -30,6 +30,14 @@ static void write_file(const char *name, const char *text)
     fclose(file);
 }
 
+static void write_bytes(const char *name, const char *bytes, size_t size)
+{
+    FILE *file = fopen(tmp_path(name), "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, size, file), size);
+    fclose(file);
+}
+
 static void assert_content(const char *name, const char *wanted)
 {
     char *text = NULL;
@@ -136,6 +144,11 @@ static void test_history_plant__missing_ids__get_placeholders_and_real_ones_stay
     assert_int_equal(list[2], 4);
     assert_int_equal(pgdata_history_read(tmpdir, 4, &lineage, &err), 0);
     assert_int_equal(lineage.count, 1);
+    write_bytes("pg_wal/00000004.history", "\0\0\0\0", 4); /* a power cut made that of it */
+    assert_int_equal(pgdata_history_read(tmpdir, 4, &lineage, &err), 0);
+    assert_int_equal(lineage.count, 1);
+    write_bytes("pg_wal/00000004.history", "1\t0/1\0", 7);
+    assert_int_equal(pgdata_history_read(tmpdir, 4, &lineage, &err), -1);
     assert_int_equal(pgdata_history_plant(tmpdir, 5, 4, &err), 0);
     assert_int_equal(pgdata_history_plant(tmpdir, 2, 10002, &err), -1);
 }
