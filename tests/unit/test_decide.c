@@ -337,7 +337,7 @@ static void test_rivals__long_without_a_leader__wait_longer(void **state)
     static const struct {
         uint32_t above;
         int64_t least_ms, most_ms;
-    } cases[] = {{15, 1000, 2000}, {50, 10000, 22000}, {UINT32_MAX - 5, 30000, 60000}};
+    } cases[] = {{2, 1000, 2100}, {50, 10000, 22000}, {UINT32_MAX - 5, 30000, 60000}};
     struct scene scene;
     int64_t wait_ms;
 
