@@ -39,7 +39,7 @@ enum {
     BOSSES = 2,
     ENDPOINTS = MACHINES + BOSSES,
     EVENTS_MAX = 2048,
-    BRANCHES_MAX = 256,
+    BRANCHES_MAX = 320,
     CONNS_MAX = 48,
     LETTERS_MAX = 128, /* messages of orchestrators: on their way, or kept to be repeated later */
     TIMELINES_MAX = 1024,
