@@ -211,6 +211,8 @@ void api_source_post(struct http_request *request, void *arg)
     } else {
         lookup->agent = agent;
         lookup->request = request;
+        lookup->status = 503;
+        err_set(&lookup->err, ERR_UNAVAILABLE, "the store was not asked");
         lookup->credentials_file = credentials ? xstrdup(credentials) : NULL;
         agent->api->source_lookup = lookup;
         http_suspend(request, LOOKUP_MS + ANSWER_MARGIN_MS, lookup_over, lookup);
