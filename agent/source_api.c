@@ -101,7 +101,6 @@ static void lookup_work(void *arg)
     struct command_result result;
     const char *said;
 
-    lookup->status = 502;
     if (run_ogelctl(lookup, &result) < 0)
         return;
     if (result.exit_code == 0 || (is_latest(lookup) && result.output[0] == '[')) {
@@ -211,7 +210,7 @@ void api_source_post(struct http_request *request, void *arg)
     } else {
         lookup->agent = agent;
         lookup->request = request;
-        lookup->status = 503;
+        lookup->status = 502; /* unless the work learns more */
         err_set(&lookup->err, ERR_UNAVAILABLE, "the store was not asked");
         lookup->credentials_file = credentials ? xstrdup(credentials) : NULL;
         agent->api->source_lookup = lookup;

@@ -233,8 +233,8 @@ def test_failover__follower_that_comes_back_without_its_newest_wal__is_a_new_mac
     victim = c.followers()[0]
     victim.sql("CHECKPOINT")
     c.owner_sql("CREATE TABLE lost AS SELECT repeat('x', 1000) AS x FROM generate_series(1, 40000)")
-    wait(lambda: victim.one("SELECT pg_last_wal_replay_lsn() = pg_last_wal_receive_lsn()"), 10, "it has replayed that")
-    newest = c.leader().one("SELECT pg_walfile_name(pg_current_wal_lsn())")
+    end, newest = c.leader().sql("SELECT lsn, pg_walfile_name(lsn) FROM pg_current_wal_lsn() AS lsn")[0]
+    wait(lambda: victim.one(f"SELECT pg_last_wal_replay_lsn() >= '{end}'::pg_lsn"), 10, "it has replayed that")
     postmaster, seen = victim.postmaster_pid(), max(e["number"] for e in c.events())
     victim.process.kill()
     os.kill(postmaster, signal.SIGINT)      # pg_control speaks of what is replayed now
