@@ -11,7 +11,7 @@
 
 enum {
     WAKE_MAX_MS = 1000,
-    IN_VAIN_MAX = 1000,
+    LOST_ELECTIONS_MAX = 1000, /* beyond what the longest pause takes */
     RIVAL_PAUSE_MS = 30000,
 };
 
@@ -44,20 +44,16 @@ void core_wake_at(struct core *core, int64_t at_ms)
 }
 
 /* Orchestrators that met would meet again: between one and two failure timeouts, at random. And
- * longer the more generations have gone since anybody led, which the WAL that is there tells: where
- * one needs a node that is long in recovery, to outbid each other ends nothing, and each generation
- * costs the leader to come a placeholder file. */
+ * longer the more elections were lost like that: where one needs a node that is long in recovery,
+ * to outbid each other ends nothing, and each generation costs the leader to come a placeholder
+ * file. */
 static void wait_at_random(struct core *core)
 {
     int64_t pause_ms = core->view->options.failure_timeout_ms;
-    int64_t in_vain = core->facts.led > 0
-                          ? (int64_t)core->memory->highest_generation - core->facts.led
-                          : 0;
+    int64_t lost = core->memory->lost_elections;
 
-    if (in_vain > IN_VAIN_MAX)
-        in_vain = IN_VAIN_MAX;
-    if (in_vain > 0 && pause_ms < RIVAL_PAUSE_MS) {
-        pause_ms += pause_ms * in_vain * in_vain / 256;
+    if (pause_ms < RIVAL_PAUSE_MS) {
+        pause_ms += pause_ms * lost * lost / 64;
         if (pause_ms > RIVAL_PAUSE_MS)
             pause_ms = RIVAL_PAUSE_MS;
     }
@@ -65,13 +61,22 @@ static void wait_at_random(struct core *core)
                                   core->view->chance % (pause_ms > 0 ? pause_ms : 1);
 }
 
+/* What is opened to change the document elects nobody, and is done in a moment. */
+static void count_lost_election(struct memory *memory)
+{
+    if (memory->phase != PHASE_DOCUMENT && memory->lost_elections < LOST_ELECTIONS_MAX)
+        memory->lost_elections++;
+}
+
 void core_give_up(struct core *core, enum reason reason, bool wait)
 {
     struct memory *memory = core->memory;
 
     core_event(core, reason, memory->granted_to, memory->generation);
-    if (wait)
+    if (wait) {
         wait_at_random(core);
+        count_lost_election(memory);
+    }
     memory->phase = PHASE_IDLE;
     memory->suspect_since_ms = 0;
     facts_gather(core);
@@ -192,6 +197,7 @@ static void watch_healthy_leader(struct core *core)
 {
     struct memory *memory = core->memory;
 
+    memory->lost_elections = 0;
     if (memory->adopted_generation != core->facts.fact.generation) {
         /* A failover by another orchestrator counts for the back-off like an own one. */
         if (memory->adopted_generation != 0)

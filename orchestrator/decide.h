@@ -102,6 +102,7 @@ struct memory {
     int64_t last_failover_ms; /* 0: none by this process */
     /* random back-off after meeting another orchestrator or a lost election */
     int64_t wait_until_ms;
+    uint32_t lost_elections;     /* own ones given up since a leader was seen */
     uint32_t highest_generation; /* ever heard of */
     uint64_t last_settled_request;
     uint64_t job_request; /* the last job that was sent, and the job that its node had before */

@@ -130,9 +130,9 @@ static void find_highest(struct core *core)
         raise_to(highest, report->promise.generation);
         raise_to(highest, report->leader.generation);
         raise_to(highest, report->grant.generation);
-        raise_to(&core->facts.led, report->timeline);
+        raise_to(highest, report->timeline);
         raise_to(highest, report->vote.promise.generation);
-        raise_to(&core->facts.led, report->vote.position.timeline);
+        raise_to(highest, report->vote.position.timeline);
         for (uint32_t j = 0; j < report->lineage.count && j < LINEAGE_MAX; j++)
             raise_to(highest, report->lineage.begin[j].timeline);
         for (int32_t j = 0; j < NODE_COUNT; j++) {
@@ -140,7 +140,6 @@ static void find_highest(struct core *core)
             raise_to(highest, report->standbys[j].generation);
         }
     }
-    raise_to(highest, core->facts.led);
 }
 
 static void consider_fact(struct facts *facts, const struct leadership *leadership)

@@ -28,7 +28,6 @@ struct facts {
     struct incarnation latest[NODE_COUNT]; /* greatest known to anyone registered */
     uint32_t void_number[NODE_COUNT];      /* incarnations up to this one are void */
     uint32_t highest;                      /* generation or timeline ever heard of */
-    uint32_t led;                          /* greatest timeline that anybody has WAL of; 0: none */
     struct leadership fact;                /* of the greatest generation granted */
     int32_t incumbent;                     /* its node, unless that incarnation is over */
     struct document_facts document;        /* of the greatest version */

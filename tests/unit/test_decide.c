@@ -330,29 +330,68 @@ static void test_rivals__wait_differs_by_chance(void **state)
     assert_int_not_equal(wait_ms[0], wait_ms[1]);
 }
 
+static int64_t wait_after_rival(struct scene *scene)
+{
+    for (int32_t n = N2; n <= N3; n++) {
+        scene->view.nodes[n].report.promise.generation = scene->view.memory.generation + 1;
+        scene->view.nodes[n].report.promise.proposer = 9;
+    }
+    scene->view.chance = 500;
+    scene_decide(scene);
+    assert_int_equal(scene->plan.memory.phase, PHASE_IDLE);
+    return scene->plan.memory.wait_until_ms - scene->view.now_ms;
+}
+
 /* Found by tests/sim: while the election needed a node that was in recovery for minutes, two
  * orchestrators outbid each other once a second. */
-static void test_rivals__long_without_a_leader__wait_longer(void **state)
+static void test_rivals__elections_lost_again_and_again__wait_longer(void **state)
 {
-    static const struct {
-        uint32_t above;
-        int64_t least_ms, most_ms;
-    } cases[] = {{2, 1000, 2100}, {50, 10000, 22000}, {UINT32_MAX - 5, 30000, 60000}};
     struct scene scene;
-    int64_t wait_ms;
+    int64_t wait_ms[80];
 
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        crash_n1_and_promise(&scene);
-        scene.view.chance = 500;
-        for (int32_t n = N2; n <= N3; n++) {
-            scene.view.nodes[n].report.promise.generation = 5 + cases[i].above;
-            scene.view.nodes[n].report.promise.proposer = 9;
-        }
+    crash_n1_and_promise(&scene);
+    for (int i = 0; i < 80; i++) {
+        wait_ms[i] = wait_after_rival(&scene);
+        scene_advance(&scene, wait_ms[i] + 1);
         scene_decide(&scene);
-        assert_int_equal(scene.plan.memory.phase, PHASE_IDLE);
-        wait_ms = scene.plan.memory.wait_until_ms - scene.view.now_ms;
-        assert_in_range(wait_ms, cases[i].least_ms, cases[i].most_ms);
+        assert_int_equal(scene.plan.memory.phase, PHASE_PROMISING);
+    }
+    assert_in_range(wait_ms[0], 1000, 2000);
+    assert_in_range(wait_ms[2], 1000, 2200);
+    assert_in_range(wait_ms[24], 10000, 22000);
+    assert_in_range(wait_ms[79], 30000, 60000);
+}
+
+static void test_rivals__a_leader_was_seen__wait_short_again(void **state)
+{
+    struct scene scene;
+
+    (void)state;
+    crash_n1_and_promise(&scene);
+    scene.view.memory.lost_elections = 50;
+    scene_healthy(&scene, N2, 9);
+    scene_decide(&scene);
+    assert_int_equal(scene.plan.memory.lost_elections, 0);
+}
+
+/* Two orchestrators that change the document without a leader take turns, however often: their
+ * generations are no lost elections. */
+static void test_rivals__document_changed_without_a_leader__wait_no_longer(void **state)
+{
+    struct scene scene;
+
+    (void)state;
+    crash_n1_and_promise(&scene);
+    for (int i = 0; i < 80; i++) {
+        scene.view.memory.phase = PHASE_DOCUMENT;
+        scene.view.request.id = (uint64_t)i + 1;
+        scene.view.request.kind = REQUEST_DOCUMENT;
+        scene.view.memory.request = scene.view.request.id;
+        for (int32_t n = N1; n <= N3; n++)
+            scene.view.nodes[n].report.document.maintenance = true;
+        assert_in_range(wait_after_rival(&scene), 1000, 2000);
+        scene.view.memory.generation++;
     }
 }
 
@@ -580,7 +619,9 @@ int main(void)
         cmocka_unit_test(test_restart__healthy_cluster__is_adopted_without_a_message),
         cmocka_unit_test(test_restart__open_election__takes_the_next_generation),
         cmocka_unit_test(test_rivals__wait_differs_by_chance),
-        cmocka_unit_test(test_rivals__long_without_a_leader__wait_longer),
+        cmocka_unit_test(test_rivals__elections_lost_again_and_again__wait_longer),
+        cmocka_unit_test(test_rivals__a_leader_was_seen__wait_short_again),
+        cmocka_unit_test(test_rivals__document_changed_without_a_leader__wait_no_longer),
         cmocka_unit_test(test_rivals__open_generation_of_another__is_let_finish),
         cmocka_unit_test(test_generation__exceeds_every_timeline_and_refusal),
         cmocka_unit_test(test_generation__used_up__elects_nobody),
