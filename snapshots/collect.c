@@ -339,6 +339,23 @@ static int follow(struct run *run, const char *id, const struct manifest *manife
     return reach_snapshot(run->store, id, manifest, (int64_t)number, &run->reached, err);
 }
 
+/* It cannot be followed; where it was deleted since it was listed, and another collector has begun
+ * to take it away, that is no damage. What was reached of it so far only stays the longer. */
+static int forgive_deleted(struct run *run, const char *id, const struct err *why, struct err *err)
+{
+    char key[STORE_KEY_MAX];
+    struct err own = {0};
+    uint64_t size;
+
+    manifest_key(id, key);
+    if (store_head(run->store, key, &size, STORE_CALL_TIMEOUT_MS, &own) < 0 &&
+        own.code == ERR_NOT_FOUND)
+        return 0;
+    if (err != NULL)
+        *err = *why;
+    return -1;
+}
+
 static int follow_catalog(struct run *run, struct err *err)
 {
     if (catalog_load(run->store, &run->catalog, err) < 0)
@@ -346,6 +363,7 @@ static int follow_catalog(struct run *run, struct err *err)
     run->result->snapshots = run->catalog.count;
     for (size_t i = 0; i < run->catalog.count; i++) {
         const struct catalog_entry *entry = &run->catalog.entries[i];
+        struct err own = {0};
 
         keyset_add(&run->kept, entry->id, BY_SNAPSHOT, NULL);
         if (entry->damage.code != ERR_NONE) {
@@ -353,7 +371,8 @@ static int follow_catalog(struct run *run, struct err *err)
                 *err = entry->damage;
             return -1;
         }
-        if (follow(run, entry->id, &entry->manifest, err) < 0)
+        if (follow(run, entry->id, &entry->manifest, &own) < 0 &&
+            forgive_deleted(run, entry->id, &own, err) < 0)
             return -1;
     }
     return 0;

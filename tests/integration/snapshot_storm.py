@@ -208,10 +208,15 @@ class Storm:
                 self.fail(f"{function.__name__}: {type(e).__name__}: {e}")
         return threading.Thread(target=body, daemon=True)
 
-    def blow(self, source):
+    def disturbers(self):
+        """Threads that do all but take snapshots."""
         threads = [self.guarded(self.read, i) for i in range(2)] + [self.guarded(self.collect, i) for i in range(2)]
         if isinstance(self.place, MinioPlace):
             threads.append(self.guarded(self.kill_store))
+        return threads
+
+    def blow(self, source):
+        threads = self.disturbers()
         began = time.monotonic()
         for thread in threads:
             thread.start()

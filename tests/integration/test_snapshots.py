@@ -42,7 +42,7 @@ class Server:
 
     def __init__(self, root, name):
         self.root, self.data, self.name = root, f"{root}/{name}", name
-        self.socket = procs.make_dir(f"{root}/{name}.s")
+        self.socket, self.options = procs.make_dir(f"{root}/{name}.s"), ""
         self.log = f"{root}/{name}.log"
 
     def initdb(self):
@@ -58,7 +58,7 @@ class Server:
 
     def start(self):
         pg("pg_ctl", "-D", self.data, "-l", self.log, "-w", "start",
-           "-o", f"-c listen_addresses='' -c unix_socket_directories='{self.socket}'")
+           "-o", f"-c listen_addresses='' -c unix_socket_directories='{self.socket}' {self.options}")
         return self
 
     def stop(self, mode="fast"):
@@ -68,13 +68,13 @@ class Server:
     def conninfo(self):
         return f"host={self.socket} user=postgres dbname=postgres"
 
-    def connect(self):
-        conn = psycopg2.connect(self.conninfo)
+    def connect(self, **where):
+        conn = psycopg2.connect(**{**psycopg2.extensions.parse_dsn(self.conninfo), **where})
         conn.autocommit = True
         return conn
 
-    def sql(self, *statements):
-        with contextlib.closing(self.connect()) as conn, conn.cursor() as cursor:
+    def sql(self, *statements, **where):
+        with contextlib.closing(self.connect(**where)) as conn, conn.cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
             return cursor.fetchall() if cursor.description else None

@@ -26,7 +26,7 @@ static const char *observer;
 
 /* --- a store in between --------------------------------------------------------------------- */
 
-/* Before the listing of PREFIX, once. */
+/* Before the listing of PREFIX, or the reading of the object of that name, once. */
 static struct {
     struct store base;
     const char *prefix;
@@ -44,16 +44,21 @@ static inline int filter(const char *key, uint64_t size, void *arg, struct err *
                : between.fn(key, size, between.arg, err);
 }
 
-static inline int between_list(struct store *store, const char *prefix, store_list_fn *fn,
-                               void *arg, int64_t deadline_ms, struct err *err)
+static inline void run_before(const char *name)
 {
     void (*run)(void) = between.run;
 
-    (void)store;
-    if (run != NULL && strcmp(prefix, between.prefix) == 0) {
+    if (run != NULL && strcmp(name, between.prefix) == 0) {
         between.run = NULL;
         run();
     }
+}
+
+static inline int between_list(struct store *store, const char *prefix, store_list_fn *fn,
+                               void *arg, int64_t deadline_ms, struct err *err)
+{
+    (void)store;
+    run_before(prefix);
     between.fn = fn;
     between.arg = arg;
     return f.store->ops->list(f.store, prefix, filter, NULL, deadline_ms, err);
@@ -70,6 +75,7 @@ static inline int between_get(struct store *store, const char *key, uint64_t off
                               void *buf, size_t *got, int64_t deadline_ms, struct err *err)
 {
     (void)store;
+    run_before(key);
     return f.store->ops->get(f.store, key, offset, len, buf, got, deadline_ms, err);
 }
 

@@ -357,6 +357,36 @@ static void test_collect__second_collector_in_the_middle__does_no_harm(void **st
     assert_restorable(CHILD);
 }
 
+static void child_goes(void)
+{
+    char key[STORE_KEY_MAX];
+
+    must(expire_snapshot(f.store, CHILD, &err_));
+    file_table_key(CHILD, key);
+    must(store_delete(f.store, key, CONTRACT_MS, &err_));
+    pack_key(CHILD, 0, key);
+    must(store_delete(f.store, key, CONTRACT_MS, &err_));
+}
+
+/* Found by the storm of snapshots on a cluster: a collector that stood still for longer than the
+ * grace called a snapshot damaged that another one had taken away meanwhile. */
+static void test_collect__snapshot_taken_away_since_it_was_listed__is_no_damage(void **state)
+{
+    char key[STORE_KEY_MAX];
+
+    (void)state;
+    make_child(CHILD);
+    file_table_key(CHILD, key);
+    between.prefix = key;
+    between.run = child_goes;
+    collect();
+    assert_null(between.run);
+    assert_restorable(FIXTURE_ID);
+    now_ms += HOUR;
+    collect();
+    assert_int_equal(result.snapshots, 1);
+}
+
 /* A listing that was cut off: the manifest is there, only the listing lacks it. */
 static void test_collect__listing_that_lacks_a_manifest_or_a_job__is_not_believed(void **state)
 {
@@ -450,6 +480,7 @@ int main(void)
         TEST(test_collect__pin_and_expiry_between_its_listings__lose_nothing),
         TEST(test_collect__job_that_ends_between_any_two_listings__is_seen),
         TEST(test_collect__second_collector_in_the_middle__does_no_harm),
+        TEST(test_collect__snapshot_taken_away_since_it_was_listed__is_no_damage),
         TEST(test_collect__listing_that_lacks_a_manifest_or_a_job__is_not_believed),
         TEST(test_collect__what_cannot_be_read__stops_it_and_is_named),
         TEST(test_collect__unreadable_table_under_a_dead_jobs_pin__is_no_hindrance_for_ever),
