@@ -8,27 +8,29 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/rand.h"
 #include "config.h"
 #include "snapshots/catalog.h"
 #include "snapshots/job.h"
 #include "snapshots/packset.h"
+#include "snapshots/pages.h"
 #include "snapshots/parent.h"
 #include "snapshots/pipeline.h"
 #include "snapshots/source.h"
 #include "snapshots/spool.h"
 #include "snapshots/tar.h"
 #include "snapshots/uploads.h"
+#include "snapshots/walset.h"
 
 enum {
     UPLOAD_THREADS = 3,
     UPLOAD_TIMEOUT_MS = 300000, /* a store that is away for a minute is waited for */
     JOBS_DEFAULT_MAX = 8,
     MANIFEST_MODE = 0600,
-    WAL_NAME_LEN = 24,
-    WAL_SEGMENTS_MAX = 1024 * 1024,
     PARENT_TRIES = 5,
+    SLICE_PAGES = SLICE_SIZE / PAGE_SIZE_DEFAULT,
 };
 
 /* A file or directory on its way: made by the thread that reads, freed by the one that packs. */
@@ -38,6 +40,8 @@ struct file_job {
     bool has_old; /* the parent has a file of that name: */
     struct table_entry old;
     struct map old_map;
+    bool has_pages;
+    uint32_t first_page;
 };
 
 struct backup {
@@ -49,6 +53,8 @@ struct backup {
     struct pipeline *pipeline;
     struct uploads *uploads;
     bool can_tag;
+    bool server_checks;          /* all pages; else what is stored anew is checked here */
+    bool misfit;                 /* a page did not fit its checksum here */
     uint8_t key[SLICE_KEY_SIZE]; /* of tags, where the parent has none */
     int level;
 
@@ -58,10 +64,7 @@ struct backup {
     struct file_job *file; /* whose content comes */
     struct piece *piece;   /* being filled */
     uint64_t index;        /* of that slice in its file */
-    int64_t wal_segment_size;
-    uint64_t wal_first, wal_needed_end; /* numbers of segments */
-    bool *wal_seen;                     /* from wal_first on */
-    uint64_t wal_room;
+    struct wal_set wal;
     struct err *warning;
     struct snapshot_progress progress;
     int64_t shown_ms;
@@ -162,12 +165,32 @@ static int add_same_slice(struct backup *backup, struct piece *piece, struct err
     return store_slice(backup, file, piece, err);
 }
 
+/* What the parent has was checked when it was taken, unless it had been written since that began.
+ * The server would read a page that does not fit once more, which it may have read half; here the
+ * whole is taken once more, with the server's check. */
+static int check_pages(struct backup *backup, const struct piece *piece, struct err *err)
+{
+    const struct file_job *file = piece->file;
+    uint64_t since = piece->same ? parent_start_lsn(backup->parent) : 0;
+    uint32_t bad;
+
+    if (backup->server_checks || !file->has_pages || piece->zero ||
+        pages_fit(piece->plain, piece->len, file->first_page + (uint32_t)piece->index * SLICE_PAGES,
+                  since, backup->manifest->start_lsn, &bad))
+        return 0;
+    backup->misfit = true;
+    return err_set(err, ERR_CORRUPT, "page %" PRIu32 " of file %s does not fit its checksum", bad,
+                   file->entry.path);
+}
+
 static int add_slice(struct backup *backup, struct piece *piece, struct err *err)
 {
     struct file_job *file = piece->file;
 
     backup->slices++;
     backup->logical += piece->len;
+    if (check_pages(backup, piece, err) < 0)
+        return -1;
     if (piece->same)
         return add_same_slice(backup, piece, err);
     if (!piece->zero)
@@ -362,34 +385,6 @@ static void find_old(struct backup *backup, struct file_job *file)
         *backup->warning = err;
 }
 
-/* Segments of WAL that came whole; by number, whatever timeline stands in the name. */
-static void note_wal(struct backup *backup, const struct table_entry *entry)
-{
-    const char *name = entry->path + strlen("pg_wal/");
-    uint64_t per_id = UINT64_C(0x100000000) / (uint64_t)backup->wal_segment_size, number;
-    char digits[9] = "";
-
-    if (strncmp(entry->path, "pg_wal/", strlen("pg_wal/")) != 0 || strlen(name) != WAL_NAME_LEN ||
-        strspn(name, "0123456789ABCDEF") != WAL_NAME_LEN ||
-        entry->size != (uint64_t)backup->wal_segment_size)
-        return;
-    memcpy(digits, name + 8, 8);
-    number = strtoull(digits, NULL, 16) * per_id;
-    memcpy(digits, name + 16, 8);
-    number += strtoull(digits, NULL, 16);
-    if (number < backup->wal_first || number - backup->wal_first >= WAL_SEGMENTS_MAX)
-        return;
-    number -= backup->wal_first;
-    if (number >= backup->wal_room) {
-        uint64_t room = 2 * number + 16;
-
-        backup->wal_seen = xreallocarray(backup->wal_seen, room, sizeof(backup->wal_seen[0]));
-        memset(backup->wal_seen + backup->wal_room, 0, room - backup->wal_room);
-        backup->wal_room = room;
-    }
-    backup->wal_seen[number] = true;
-}
-
 static int begin_entry(struct backup *backup, enum table_type type, const char *path, uint32_t mode,
                        uint64_t size, struct err *err)
 {
@@ -405,7 +400,8 @@ static int begin_entry(struct backup *backup, enum table_type type, const char *
         return end_content(backup, err);
     if (slice_count(size) > MAP_SLICES_MAX)
         return err_set(err, ERR_INVALID, "file %s is too big", path);
-    note_wal(backup, &file->entry);
+    file->has_pages = pages_in(path, &file->first_page);
+    wal_set_note(&backup->wal, path, size);
     find_old(backup, file);
     choose_key(backup, file);
     return 0;
@@ -608,20 +604,6 @@ static int copy(struct backup *backup, struct source *source, struct err *err)
     return rc;
 }
 
-static int check_wal(const struct backup *backup, struct err *err)
-{
-    uint64_t end = (backup->manifest->stop_lsn - 1) / (uint64_t)backup->wal_segment_size;
-
-    for (uint64_t number = backup->wal_first; number <= end; number++) {
-        if (number - backup->wal_first >= backup->wal_room ||
-            !backup->wal_seen[number - backup->wal_first])
-            return err_set(err, ERR_CORRUPT,
-                           "the base backup lacks WAL that it needs (segment number %" PRIu64 ")",
-                           number);
-    }
-    return 0;
-}
-
 static int publish_manifest(struct backup *backup, struct err *err)
 {
     struct manifest *manifest = backup->manifest;
@@ -681,7 +663,7 @@ static int publish(struct backup *backup, struct err *err)
         spool_file_table(backup->store, manifest, &seen, err) < 0)
         return -1;
     close(seen);
-    if (check_wal(backup, err) < 0)
+    if (wal_set_check(&backup->wal, manifest->stop_lsn, err) < 0)
         return -1;
     manifest->files = backup->files;
     manifest->logical_bytes = backup->logical;
@@ -708,10 +690,12 @@ static int run(struct backup *backup, struct source *source, struct err *err)
         return -1;
     show(backup, "waiting for the server's checkpoint");
     snprintf(label, sizeof(label), "ogel %s", manifest->id);
-    if (source_start(source, label, manifest, &backup->progress.total_bytes, err) < 0)
+    if (backup->parent == NULL || !source_has_checksums(source))
+        backup->server_checks = true;
+    if (source_start(source, label, backup->server_checks, manifest, &backup->progress.total_bytes,
+                     err) < 0)
         return -1;
-    backup->wal_segment_size = source_wal_segment_size(source);
-    backup->wal_first = manifest->start_lsn / (uint64_t)backup->wal_segment_size;
+    wal_set_begin(&backup->wal, source_wal_segment_size(source), manifest->start_lsn);
     if (copy(backup, source, err) < 0)
         return -1;
     return publish(backup, err);
@@ -731,11 +715,11 @@ static void backup_free(struct backup *backup)
     pack_set_free(&backup->old_packs);
     free(backup->old_sizes);
     free(backup->pack);
-    free(backup->wal_seen);
+    wal_set_free(&backup->wal);
 }
 
-int backup_run(struct store *store, const struct backup_options *options, struct manifest *manifest,
-               struct err *warning, struct err *err)
+static int attempt(struct store *store, const struct backup_options *options, bool server_checks,
+                   bool *misfit, struct manifest *manifest, struct err *warning, struct err *err)
 {
     const struct source_options source_options = {
         .conninfo = options->conninfo,
@@ -746,6 +730,7 @@ int backup_run(struct store *store, const struct backup_options *options, struct
                             .options = options,
                             .manifest = manifest,
                             .warning = warning,
+                            .server_checks = server_checks,
                             .level = options->level > 0 ? options->level : BACKUP_LEVEL,
                             .table_fd = -1};
     struct source *source = NULL;
@@ -764,5 +749,23 @@ int backup_run(struct store *store, const struct backup_options *options, struct
     backup_free(&backup);
     if (rc < 0)
         manifest_free(manifest);
+    *misfit = backup.misfit;
+    return rc;
+}
+
+int backup_run(struct store *store, const struct backup_options *options, struct manifest *manifest,
+               struct err *warning, struct err *err)
+{
+    bool misfit;
+    struct err why = {0};
+    int rc = attempt(store, options, false, &misfit, manifest, warning, &why);
+
+    if (rc < 0 && misfit) {
+        log_err(LOG_LEVEL_WARNING, "snapshot_taken_anew", &why);
+        err_clear(&why);
+        rc = attempt(store, options, true, &misfit, manifest, warning, &why);
+    }
+    if (rc < 0 && err != NULL)
+        *err = why;
     return rc;
 }

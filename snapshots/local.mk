@@ -20,6 +20,7 @@ libogsnapshots_a_SOURCES = \
 	snapshots/names.c snapshots/names.h \
 	snapshots/pack.c snapshots/pack.h \
 	snapshots/packset.c snapshots/packset.h \
+	snapshots/pages.c snapshots/pages.h \
 	snapshots/parent.c snapshots/parent.h \
 	snapshots/pipeline.c snapshots/pipeline.h \
 	snapshots/plan.c snapshots/plan.h \
@@ -34,7 +35,8 @@ libogsnapshots_a_SOURCES = \
 	snapshots/store_s3.c snapshots/store_s3_call.c snapshots/store_s3_internal.h \
 	snapshots/store_s3_list.c \
 	snapshots/tar.c snapshots/tar.h \
-	snapshots/uploads.c snapshots/uploads.h
+	snapshots/uploads.c snapshots/uploads.h \
+	snapshots/walset.c snapshots/walset.h
 
 # What libogsnapshots.a needs on top of BASE_LIBS.
 SNAPSHOT_LIBS = $(S3_LIBS) $(ZSTD_LIBS)
@@ -47,13 +49,15 @@ unit_tests += \
 	tests/unit/test_manifest \
 	tests/unit/test_map \
 	tests/unit/test_pack \
+	tests/unit/test_pages \
 	tests/unit/test_pipeline \
 	tests/unit/test_plan \
 	tests/unit/test_restore \
 	tests/unit/test_schedule \
 	tests/unit/test_store \
 	tests/unit/test_store_s3 \
-	tests/unit/test_tar
+	tests/unit/test_tar \
+	tests/unit/test_walset
 tests_unit_test_collect_SOURCES = tests/unit/test_collect.c tests/unit/collect_fixture.h \
 	tests/unit/snapshot_fixture.h
 tests_unit_test_collect_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
@@ -65,6 +69,7 @@ tests_unit_test_keep_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_manifest_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_map_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_pack_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_pages_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_pipeline_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_plan_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_restore_SOURCES = tests/unit/test_restore.c tests/unit/snapshot_fixture.h
@@ -77,6 +82,7 @@ tests_unit_test_store_s3_SOURCES = tests/unit/test_store_s3.c tests/unit/store_c
 tests_unit_test_store_s3_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_tar_SOURCES = tests/unit/test_tar.c tests/unit/tar_maker.h
 tests_unit_test_tar_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_walset_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 
 fuzzers += tests/fuzz/fuzz_manifest tests/fuzz/fuzz_map tests/fuzz/fuzz_pack tests/fuzz/fuzz_tar
 tests_fuzz_fuzz_manifest_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)

@@ -20,6 +20,7 @@ struct indexed {
 struct parent {
     struct store *store;
     char pin[STORE_KEY_MAX];
+    uint64_t start_lsn;
     int fd;
     struct table_reader *table;
     struct indexed *index; /* by hash */
@@ -88,6 +89,7 @@ int parent_open(struct store *store, const char *id, const char *job, struct par
         rc = table_open(parent->fd, manifest.table_bytes, &parent->table, err);
     if (rc == 0)
         rc = build_index(parent, err);
+    parent->start_lsn = manifest.start_lsn;
     manifest_free(&manifest);
     if (rc < 0) {
         parent_close(parent);
@@ -95,6 +97,11 @@ int parent_open(struct store *store, const char *id, const char *job, struct par
     }
     *out = parent;
     return 0;
+}
+
+uint64_t parent_start_lsn(const struct parent *parent)
+{
+    return parent->start_lsn;
 }
 
 int parent_find(struct parent *parent, const char *path, struct table_entry *entry, struct map *map,

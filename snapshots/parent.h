@@ -17,6 +17,9 @@ struct parent;
 OGEL_MUST_CHECK int parent_open(struct store *store, const char *id, const char *job,
                                 struct parent **parent, struct err *err);
 
+/* Where its base backup began. */
+uint64_t parent_start_lsn(const struct parent *parent);
+
 /* The entry of PATH and its map: 1, or 0 if there is no such file. Where it is damaged, -1:
  * whatever it is good for is stored anew. The caller frees MAP. entry->map is not to be looked at.
  */

@@ -23,6 +23,7 @@ struct source {
     int64_t idle_timeout_ms;
     int64_t max_rate_kb;
     int64_t wal_segment_size;
+    bool has_checksums;
     bool spread_checkpoint;
     char warning[256]; /* the server's first: it says more than the error that follows */
 };
@@ -201,9 +202,38 @@ static void share_priority(const struct source *source)
         (void)setpriority(PRIO_PROCESS, (id_t)pid, mine);
 }
 
+static int ask_setting(struct source *source, const char *name, char *text, size_t size,
+                       struct err *err)
+{
+    char command[64];
+    PGresult *result;
+
+    snprintf(command, sizeof(command), "SHOW %s", name);
+    result = ask(source, command, err);
+    if (result == NULL)
+        return -1;
+    snprintf(text, size, "%s", value(result, 0, 0));
+    PQclear(result);
+    return 0;
+}
+
+static int ask_pages(struct source *source, struct err *err)
+{
+    char checksums[8], page[16], segment[16];
+
+    if (ask_setting(source, "data_checksums", checksums, sizeof(checksums), err) < 0 ||
+        ask_setting(source, "block_size", page, sizeof(page), err) < 0 ||
+        ask_setting(source, "segment_size", segment, sizeof(segment), err) < 0)
+        return -1;
+    source->has_checksums = strcmp(checksums, "on") == 0 && strcmp(page, "8192") == 0 &&
+                            strcmp(segment, "1GB") == 0;
+    return 0;
+}
+
 static int identify(struct source *source, struct manifest *manifest, struct err *err)
 {
     PGresult *result = ask(source, "IDENTIFY_SYSTEM", err);
+    char size[32];
 
     if (result == NULL)
         return -1;
@@ -213,19 +243,13 @@ static int identify(struct source *source, struct manifest *manifest, struct err
     PQclear(result);
     if (manifest->system_id == 0 || manifest->timeline == 0)
         return err_set(err, ERR_CORRUPT, "the server does not say who it is");
-    result = ask(source, "SHOW cluster_name", err);
-    if (result == NULL)
+    if (ask_setting(source, "cluster_name", manifest->cluster, sizeof(manifest->cluster), err) <
+            0 ||
+        ask_setting(source, "wal_segment_size", size, sizeof(size), err) < 0)
         return -1;
-    snprintf(manifest->cluster, sizeof(manifest->cluster), "%s", value(result, 0, 0));
-    PQclear(result);
-    result = ask(source, "SHOW wal_segment_size", err);
-    if (result == NULL)
-        return -1;
-    if (units_parse_size(value(result, 0, 0), &source->wal_segment_size, err) < 0 ||
-        source->wal_segment_size <= 0)
-        err_set(err, ERR_CORRUPT, "the server's wal_segment_size makes no sense");
-    PQclear(result);
-    return err->code == ERR_NONE ? 0 : -1;
+    if (units_parse_size(size, &source->wal_segment_size, err) < 0 || source->wal_segment_size <= 0)
+        return err_set(err, ERR_CORRUPT, "the server's wal_segment_size makes no sense");
+    return ask_pages(source, err);
 }
 
 /* Without it a busy server may recycle WAL that the backup needs before it is sent. It ends with
@@ -272,6 +296,11 @@ int source_open(const struct source_options *options, struct source **out,
 int64_t source_wal_segment_size(const struct source *source)
 {
     return source->wal_segment_size;
+}
+
+bool source_has_checksums(const struct source *source)
+{
+    return source->has_checksums;
 }
 
 void source_close(struct source *source)
@@ -327,7 +356,7 @@ static int read_tablespaces(struct source *source, struct manifest *manifest, ui
     return rc;
 }
 
-int source_start(struct source *source, const char *label, struct manifest *manifest,
+int source_start(struct source *source, const char *label, bool checks, struct manifest *manifest,
                  uint64_t *total, struct err *err)
 {
     char rate[48] = "", command[256];
@@ -339,8 +368,8 @@ int source_start(struct source *source, const char *label, struct manifest *mani
         snprintf(rate, sizeof(rate), ", MAX_RATE %" PRId64, source->max_rate_kb);
     snprintf(command, sizeof(command),
              "BASE_BACKUP (LABEL '%s', PROGRESS, CHECKPOINT '%s', WAL, WAIT false, MANIFEST 'yes', "
-             "TARGET 'client'%s)",
-             label, source->spread_checkpoint ? "spread" : "fast", rate);
+             "TARGET 'client', VERIFY_CHECKSUMS %s%s)",
+             label, source->spread_checkpoint ? "spread" : "fast", checks ? "true" : "false", rate);
     if (PQsendQuery(source->conn, command) == 0)
         return conn_failed(source, "cannot ask for a base backup", err);
     if (read_start(source, manifest, err) < 0 || read_tablespaces(source, manifest, total, err) < 0)

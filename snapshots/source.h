@@ -38,9 +38,13 @@ OGEL_MUST_CHECK int source_open(const struct source_options *options, struct sou
                                 struct manifest *manifest, struct err *err);
 int64_t source_wal_segment_size(const struct source *source);
 
+/* Whether its pages have checksums, and are as pages.h knows them. */
+bool source_has_checksums(const struct source *source);
+
 /* Begins the backup: start_lsn, timeline and tablespaces of MANIFEST; *TOTAL is the server's
- * estimate of the bytes to come, without WAL. */
-OGEL_MUST_CHECK int source_start(struct source *source, const char *label,
+ * estimate of the bytes to come, without WAL. CHECKS: the server checks every page that has a
+ * checksum; source_run() fails where one does not fit. */
+OGEL_MUST_CHECK int source_start(struct source *source, const char *label, bool checks,
                                  struct manifest *manifest, uint64_t *total, struct err *err);
 
 /* Takes all of it; stop_lsn of MANIFEST. */

@@ -45,10 +45,14 @@ include tests/model/local.mk
 
 # Snapshots, restores, expiry and collection at once, processes killed and frozen at moments from a seed; as root.
 #   make check-snapshots COUNT=200 SEED=7 STORE=minio       without SEED one is drawn, and printed
+#   make check-snapshots-cluster COUNT=200 SEED=7           ordered by orchestrators, into MinIO
 COUNT = 200
 STORE = file
 
-.PHONY: check-snapshots
+.PHONY: check-snapshots check-snapshots-cluster
+check-snapshots-cluster: all
+	$(AM_V_at)seed='$(SEED)'; /usr/bin/python3 '$(srcdir)/tests/integration/snapshot_cluster_storm.py' \
+	    --build '$(abs_builddir)' --count '$(COUNT)' $${seed:+--seed "$$seed"}
 check-snapshots: all
 	$(AM_V_at)seed='$(SEED)'; /usr/bin/python3 '$(srcdir)/tests/integration/snapshot_storm.py' \
 	    --build '$(abs_builddir)' --count '$(COUNT)' --store '$(STORE)' $${seed:+--seed "$$seed"}

@@ -29,6 +29,7 @@ GIVE_UP_S = 240         # for one snapshot: a young leader gives no permit for 3
 # A new leader, or one whose agent was killed, gives no permit for 35 s: not too often.
 KILLED = {"follower's agent": 12, "orchestrator": 8, "leader's agent": 1, "leader": 1}
 EVERY_S = (6, 20)       # between two kills
+FORGOTTEN = 100         # looks at a task: whoever knew of it was killed
 
 
 class Rows:
@@ -81,8 +82,8 @@ class ClusterStorm(Storm):
         super().__init__(place, count, seed, say)
         self.cluster = cluster
         self.counts = dict.fromkeys((
-            "created", "second_tries", "tasks_failed", "orders_not_taken", *(f"{what} killed" for what in KILLED),
-            *(k for k in self.counts if not k.startswith("create"))), 0)
+            "created", "second_tries", "forgotten", "tasks_failed", "orders_not_taken",
+            *(f"{what} killed" for what in KILLED), *(k for k in self.counts if not k.startswith("create"))), 0)
 
     # --- ordering ------------------------------------------------------------------------------
 
@@ -110,9 +111,9 @@ class ClusterStorm(Storm):
     def create(self, source):
         """One more, ordered and followed to its end; a second try of it is followed as well."""
         until = time.monotonic() + GIVE_UP_S * procs.SLOW
-        id = self.order(until)
+        id, others = self.order(until), 0
         while id and time.monotonic() < until and not self.stopping.is_set():
-            self.stopping.wait(0.2)
+            self.stopping.wait(0.1)
             reply = self.ask("GET", "/task")
             task = reply.json["task"] if reply is not None and reply.status == 200 else None
             if not task:
@@ -120,8 +121,11 @@ class ClusterStorm(Storm):
             if task["id"] != id and task.get("second_try"):
                 id = task["id"]
                 self.add("second_tries")
-            elif task["id"] != id:
-                return      # both orchestrators were killed: the one that knew of it has another one now
+            elif task["id"] != id:      # the last one, with an orchestrator that has not heard of this one yet
+                others += 1
+                if others > FORGOTTEN:
+                    self.add("forgotten")
+                    return
             elif task["state"] == "done":
                 self.add("created")
                 return

@@ -406,6 +406,36 @@ def test_snapshot__of_a_server_with_a_damaged_page__is_refused_and_names_the_fil
         assert place.list() == []
 
 
+def test_snapshot__beside_a_parent__of_a_server_with_a_damaged_page__is_refused_and_names_the_file():
+    """What the parent has is not checked by the server again, nor what it has not; so these look themselves."""
+    with Place() as place:
+        source = place.server("source").copy().start()
+        taken = place.create(source)
+        path = source.value("SELECT pg_relation_filepath('kept')")
+        source.stop()
+        flip(f"{source.data}/{path}")
+        source.start()
+        done = place.ctl("create", "--conninfo", source.conninfo, expect=1)
+        assert "snapshot_taken_anew" in done.stderr and "page " in done.stderr, done.stderr
+        assert path in done.stderr.split("ogelctl:")[1], done.stderr
+        assert [s["id"] for s in place.list()] == [taken["id"]]
+
+
+def test_snapshot__beside_a_parent__pages_are_checked_where_they_changed():
+    """Every kind of file, and none of them is taken anew: the checksums are as the server computes them."""
+    with Place() as place:
+        source = place.server("source").copy().start()
+        place.create(source)
+        source.sql("UPDATE kept SET n = n + 1", "CREATE INDEX ON kept (n)", "VACUUM kept",
+                   "CREATE TABLE more AS SELECT * FROM kept", "CREATE UNLOGGED TABLE unlogged AS SELECT 1")
+        done = place.ctl("create", "--conninfo", source.conninfo, "-o", "json")
+        assert "snapshot_taken_anew" not in done.stderr, done.stderr
+        taken = json.loads(done.stdout)
+        assert taken["parent"] and taken["slices"] - taken["reused_slices"] - taken["zero_slices"] > 100, taken
+        restored = place.restore(taken["id"], "restored")
+        assert contents(restored) == contents(source)
+
+
 def test_snapshot__refusals__say_what_is_wrong():
     with Place() as place:
         source, other = place.server("source").copy().start(), place.server("other").initdb().start()

@@ -16,8 +16,9 @@ import psycopg2
 
 import harness
 import procs
+import snapshot_cluster_storm
 import snapshot_storm
-from harness import deadline, wait
+from harness import deadline, own, wait
 from test_snapshots import Place, amcheck, contents, pg
 from test_snapshots_minio import MinioPlace
 
@@ -296,6 +297,14 @@ def test_minio_keep__storm_of_jobs_and_store_killed_at_random__every_listed_snap
         print(f"seed {SEED}")
         counts = snapshot_storm.storm(place, 6, SEED)
         assert counts["collections"], counts
+
+
+@own(orchestrators=2, start=None)
+@deadline(300)
+def test_minio_keep__storm_on_a_cluster__every_listed_snapshot_comes_back(c):
+    print(f"seed {SEED}")
+    counts = snapshot_cluster_storm.storm(c, 5, SEED)
+    assert counts["restored_and_whole_at_the_end"] and counts["rows_acknowledged"] > 100, counts
 
 
 def test_keep__two_collectors_in_a_loop_while_snapshots_and_restores_run__lose_nothing():
