@@ -46,11 +46,12 @@ void core_wake_at(struct core *core, int64_t at_ms)
 /* Orchestrators that met would meet again: between one and two failure timeouts, at random. And
  * longer the more elections were lost like that: where one needs a node that is long in recovery,
  * to outbid each other ends nothing, and each generation costs the leader to come a placeholder
- * file. */
+ * file. Changes of the document are done in a moment, and are waited for. */
 static void wait_at_random(struct core *core)
 {
     int64_t pause_ms = core->view->options.failure_timeout_ms;
-    int64_t lost = core->memory->lost_elections;
+    bool elects = core->memory->phase != PHASE_DOCUMENT && !core->facts.document.maintenance;
+    int64_t lost = elects ? core->memory->lost_elections : 0;
 
     if (pause_ms < RIVAL_PAUSE_MS) {
         pause_ms += pause_ms * lost * lost / 64;
@@ -61,7 +62,7 @@ static void wait_at_random(struct core *core)
                                   core->view->chance % (pause_ms > 0 ? pause_ms : 1);
 }
 
-/* What is opened to change the document elects nobody, and is done in a moment. */
+/* What is opened to change the document elects nobody. */
 static void count_lost_election(struct memory *memory)
 {
     if (memory->phase != PHASE_DOCUMENT && memory->lost_elections < LOST_ELECTIONS_MAX)

@@ -54,7 +54,7 @@ struct backup {
     struct uploads *uploads;
     bool can_tag;
     bool server_checks;          /* all pages; else what is stored anew is checked here */
-    bool misfit;                 /* a page did not fit its checksum here */
+    struct err misfit;           /* a page did not fit its checksum here */
     uint8_t key[SLICE_KEY_SIZE]; /* of tags, where the parent has none */
     int level;
 
@@ -165,22 +165,25 @@ static int add_same_slice(struct backup *backup, struct piece *piece, struct err
     return store_slice(backup, file, piece, err);
 }
 
-/* What the parent has was checked when it was taken, unless it had been written since that began.
- * The server would read a page that does not fit once more, which it may have read half; here the
- * whole is taken once more, with the server's check. */
+/* What the parent has was checked when it was taken, unless it had been written since that began,
+ * or the file did not end with a page: the server then leaves out what it read together with its
+ * end. The server would read a page that does not fit once more, which it may have read half; here
+ * the whole is taken once more, with the server's check. */
 static int check_pages(struct backup *backup, const struct piece *piece, struct err *err)
 {
     const struct file_job *file = piece->file;
-    uint64_t since = piece->same ? parent_start_lsn(backup->parent) : 0;
+    bool was_checked = piece->same && file->old.size % PAGE_SIZE_DEFAULT == 0;
+    uint64_t since = was_checked ? parent_start_lsn(backup->parent) : 0;
     uint32_t bad;
 
     if (backup->server_checks || !file->has_pages || piece->zero ||
         pages_fit(piece->plain, piece->len, file->first_page + (uint32_t)piece->index * SLICE_PAGES,
                   since, backup->manifest->start_lsn, &bad))
         return 0;
-    backup->misfit = true;
-    return err_set(err, ERR_CORRUPT, "page %" PRIu32 " of file %s does not fit its checksum", bad,
-                   file->entry.path);
+    err_set(&backup->misfit, ERR_CORRUPT, "page %" PRIu32 " of file %s does not fit its checksum",
+            bad, file->entry.path);
+    *err = backup->misfit;
+    return -1;
 }
 
 static int add_slice(struct backup *backup, struct piece *piece, struct err *err)
@@ -719,7 +722,8 @@ static void backup_free(struct backup *backup)
 }
 
 static int attempt(struct store *store, const struct backup_options *options, bool server_checks,
-                   bool *misfit, struct manifest *manifest, struct err *warning, struct err *err)
+                   struct err *misfit, struct manifest *manifest, struct err *warning,
+                   struct err *err)
 {
     const struct source_options source_options = {
         .conninfo = options->conninfo,
@@ -756,14 +760,17 @@ static int attempt(struct store *store, const struct backup_options *options, bo
 int backup_run(struct store *store, const struct backup_options *options, struct manifest *manifest,
                struct err *warning, struct err *err)
 {
-    bool misfit;
-    struct err why = {0};
+    struct err misfit = {0}, why = {0};
     int rc = attempt(store, options, false, &misfit, manifest, warning, &why);
 
-    if (rc < 0 && misfit) {
-        log_err(LOG_LEVEL_WARNING, "snapshot_taken_anew", &why);
+    if (rc < 0 && misfit.code != ERR_NONE) {
+        struct err first = misfit;
+
+        log_err(LOG_LEVEL_WARNING, "snapshot_taken_anew", &first);
         err_clear(&why);
         rc = attempt(store, options, true, &misfit, manifest, warning, &why);
+        if (rc < 0)
+            err_context(&why, "once more, as %s", first.text);
     }
     if (rc < 0 && err != NULL)
         *err = why;

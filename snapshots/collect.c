@@ -339,16 +339,16 @@ static int follow(struct run *run, const char *id, const struct manifest *manife
     return reach_snapshot(run->store, id, manifest, (int64_t)number, &run->reached, err);
 }
 
-/* It cannot be followed; where it was deleted since it was listed, and another collector has begun
- * to take it away, that is no damage. What was reached of it so far only stays the longer. */
-static int forgive_deleted(struct run *run, const char *id, const struct err *why, struct err *err)
+/* KEY led to a snapshot that cannot be followed, as something of it is missing. Where KEY was
+ * deleted since it was listed, and another collector has begun to take the rest away, that is no
+ * damage. */
+static int forgive_deleted(struct run *run, const char *key, const struct err *why, struct err *err)
 {
-    char key[STORE_KEY_MAX];
     struct err own = {0};
     uint64_t size;
 
-    manifest_key(id, key);
-    if (store_head(run->store, key, &size, STORE_CALL_TIMEOUT_MS, &own) < 0 &&
+    if ((why->code == ERR_CORRUPT || why->code == ERR_NOT_FOUND) &&
+        store_head(run->store, key, &size, STORE_CALL_TIMEOUT_MS, &own) < 0 &&
         own.code == ERR_NOT_FOUND)
         return 0;
     if (err != NULL)
@@ -363,16 +363,18 @@ static int follow_catalog(struct run *run, struct err *err)
     run->result->snapshots = run->catalog.count;
     for (size_t i = 0; i < run->catalog.count; i++) {
         const struct catalog_entry *entry = &run->catalog.entries[i];
+        char key[STORE_KEY_MAX];
         struct err own = {0};
 
-        keyset_add(&run->kept, entry->id, BY_SNAPSHOT, NULL);
         if (entry->damage.code != ERR_NONE) {
             if (err != NULL)
                 *err = entry->damage;
             return -1;
         }
-        if (follow(run, entry->id, &entry->manifest, &own) < 0 &&
-            forgive_deleted(run, entry->id, &own, err) < 0)
+        manifest_key(entry->id, key);
+        if (follow(run, entry->id, &entry->manifest, &own) == 0)
+            keyset_add(&run->kept, entry->id, BY_SNAPSHOT, NULL);
+        else if (forgive_deleted(run, key, &own, err) < 0)
             return -1;
     }
     return 0;
@@ -382,16 +384,18 @@ static int follow_catalog(struct run *run, struct err *err)
 static int follow_pins(struct run *run, struct err *err)
 {
     for (size_t i = 0; i < run->pins.count; i++) {
+        const char *key = run->pins.entries[i].key, *name;
         char id[SNAPSHOT_ID_SIZE];
         const struct job_seen *job;
-        const char *name;
+        struct err own = {0};
 
-        OGEL_CHECK(key_split(run->pins.entries[i].key, PIN_PREFIX, id, &name));
+        OGEL_CHECK(key_split(key, PIN_PREFIX, id, &name));
         job = find_job(run, name);
         if ((job != NULL && job->dead) || keyset_find(&run->kept, id) != NULL)
             continue;
-        keyset_add(&run->kept, id, BY_PIN, NULL);
-        if (follow(run, id, NULL, err) < 0)
+        if (follow(run, id, NULL, &own) == 0)
+            keyset_add(&run->kept, id, BY_PIN, NULL);
+        else if (forgive_deleted(run, key, &own, err) < 0)
             return -1;
     }
     return 0;

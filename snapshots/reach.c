@@ -11,13 +11,11 @@ static int reach_file(struct store *store, const struct table_entry *entry, int6
                       struct keyset *reached, struct err *err)
 {
     char key[STORE_KEY_MAX];
-    bool added = true;
     struct map map;
 
     if (entry->map == NULL) {
         map_key(entry->map_owner, entry->map_digest, key);
-        keyset_add(reached, key, value, &added);
-        if (!added)
+        if (keyset_find(reached, key) != NULL)
             return 0;
     }
     if (map_load(store, entry, &map, err) < 0)
@@ -27,6 +25,11 @@ static int reach_file(struct store *store, const struct table_entry *entry, int6
         keyset_add(reached, key, value, NULL);
     }
     map_free(&map);
+    /* Last: where it is reached, so is all that it leads to, also for others that share it. */
+    if (entry->map == NULL) {
+        map_key(entry->map_owner, entry->map_digest, key);
+        keyset_add(reached, key, value, NULL);
+    }
     return 0;
 }
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import threading
@@ -25,7 +26,9 @@ from snapshot_storm import Storm
 from test_snapshots import lsn, pg
 from test_snapshots_minio import MinioPlace
 
-GIVE_UP_S = 240         # for one snapshot: a young leader gives no permit for 35 s, a dead task's runs out after 90 s
+GIVE_UP_S = 240         # for one snapshot: a young leader gives no permit for 35 s, a second try waits for up to 90 s
+INEXCUSABLE = ("corrupt", "invalid", "auth", "no_space", "conflict", "not_found")      # whoever is killed
+KEPT_LEAST = 2          # by whichever collector
 # A new leader, or one whose agent was killed, gives no permit for 35 s: not too often.
 KILLED = {"follower's agent": 12, "orchestrator": 8, "leader's agent": 1, "leader": 1}
 EVERY_S = (6, 20)       # between two kills
@@ -50,7 +53,7 @@ class Rows:
     def loop(self):
         sequence = 0
         while not self.stopping.is_set():
-            with contextlib.suppress(psycopg2.Error), contextlib.closing(self.connect()) as conn:
+            with contextlib.suppress(psycopg2.Error, OSError), contextlib.closing(self.connect()) as conn:
                 conn.autocommit = True
                 with conn.cursor() as cursor:
                     while not self.stopping.wait(0.01):
@@ -70,8 +73,10 @@ class Rows:
         return self
 
     def __exit__(self, *_):
+        alive = self.thread.is_alive()
         self.stopping.set()
         self.thread.join()
+        assert alive, "no rows were written any more"
 
     def before(self, stop):
         return {sequence for sequence, at in self.acknowledged if at <= stop}
@@ -80,7 +85,7 @@ class Rows:
 class ClusterStorm(Storm):
     def __init__(self, cluster, place, count, seed, say=print):
         super().__init__(place, count, seed, say)
-        self.cluster = cluster
+        self.cluster, self.followed, self.taken = cluster, set(), []
         self.counts = dict.fromkeys((
             "created", "second_tries", "forgotten", "tasks_failed", "orders_not_taken",
             *(f"{what} killed" for what in KILLED), *(k for k in self.counts if not k.startswith("create"))), 0)
@@ -112,14 +117,16 @@ class ClusterStorm(Storm):
         """One more, ordered and followed to its end; a second try of it is followed as well."""
         until = time.monotonic() + GIVE_UP_S * procs.SLOW
         id, others = self.order(until), 0
+        self.followed.add(id)
         while id and time.monotonic() < until and not self.stopping.is_set():
             self.stopping.wait(0.1)
             reply = self.ask("GET", "/task")
             task = reply.json["task"] if reply is not None and reply.status == 200 else None
             if not task:
                 continue
-            if task["id"] != id and task.get("second_try"):
+            if task["id"] != id and task.get("second_try") and task["id"] not in self.followed:
                 id = task["id"]
+                self.followed.add(id)
                 self.add("second_tries")
             elif task["id"] != id:      # the last one, with an orchestrator that has not heard of this one yet
                 others += 1
@@ -127,9 +134,12 @@ class ClusterStorm(Storm):
                     self.add("forgotten")
                     return
             elif task["state"] == "done":
+                self.taken.append(task["snapshot"]["id"])
                 self.add("created")
                 return
             elif task["state"] == "failed":
+                if task["error"]["code"] in INEXCUSABLE:
+                    self.fail(f"task failed: {task}")
                 self.add("tasks_failed")
                 return
         if not self.stopping.is_set():
@@ -156,8 +166,10 @@ class ClusterStorm(Storm):
             if victim is None:
                 continue
             if what == "leader":
-                with contextlib.suppress(OSError, ValueError):      # it may be down already
+                try:
                     victim.kill_postmaster()
+                except (OSError, ValueError):       # it is down already
+                    continue
             else:
                 victim.process.kill()
                 self.stopping.wait(away_s)
@@ -184,6 +196,9 @@ class ClusterStorm(Storm):
         self.cluster.wait_healthy(90)
         listed = self.listed()
         assert listed and not any("damage" in s for s in listed), listed
+        lost = set(self.taken[-KEPT_LEAST:]) - {s["id"] for s in listed}
+        assert not lost, f"seed {self.seed}: {lost} were taken, and are the newest, and are not listed"
+        assert len(rows.before(2 ** 63)) > len(rows.before(lsn(listed[-1]["stop_lsn"]))), "rows after the newest"
         for number, snapshot in enumerate(listed):
             must = rows.before(lsn(snapshot["stop_lsn"]))
             server = self.started(snapshot["id"], f"back-{number}")
@@ -231,6 +246,7 @@ def main():
     parser.add_argument("--seed", type=int)
     args = parser.parse_args()
     seed = args.seed if args.seed is not None else random.randrange(1 << 32)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     harness.use_build(args.build)
     print(f"seed {seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="ogel-storm-", ignore_cleanup_errors=True) as root:

@@ -222,7 +222,7 @@ class Storm:
             thread.start()
         while self.counts["created"] < self.count and not self.stopping.is_set():
             before = self.counts["created"]
-            self.create(source)
+            self.guarded(self.create, source).run()
             if self.counts["created"] % 20 == 0 and self.counts["created"] != before:
                 self.say(f"{self.counts['created']} snapshots after {time.monotonic() - began:.0f} s")
         self.stopping.set()
@@ -284,6 +284,7 @@ def main():
     parser.add_argument("--store", choices=("file", "minio"), default="file")
     args = parser.parse_args()
     seed = args.seed if args.seed is not None else random.randrange(1 << 32)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     harness.use_build(args.build)
     print(f"seed {seed}", flush=True)
     with (MinioPlace if args.store == "minio" else Place)() as place:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import threading
@@ -418,6 +419,24 @@ def test_snapshot__beside_a_parent__of_a_server_with_a_damaged_page__is_refused_
         done = place.ctl("create", "--conninfo", source.conninfo, expect=1)
         assert "snapshot_taken_anew" in done.stderr and "page " in done.stderr, done.stderr
         assert path in done.stderr.split("ogelctl:")[1], done.stderr
+        assert [s["id"] for s in place.list()] == [taken["id"]]
+
+
+def test_snapshot__beside_a_parent__page_that_the_server_left_out_there__is_checked():
+    """What was written after the parent's start counts as mended by WAL there, so nobody has checked it."""
+    with Place() as place:
+        source = place.server("source").copy().start()
+        path = f"{source.data}/" + source.value("SELECT pg_relation_filepath('kept')")
+        later = source.value("SELECT pg_current_wal_lsn() - '0/0' + 8 * 1024 * 1024")
+        source.stop()
+        with open(path, "r+b") as f:
+            f.write(struct.pack("II", int(later) >> 32, int(later) & 0xFFFFFFFF))      # of page 0
+        source.start()
+        taken = place.create(source)
+        for _ in range(12):         # segments are 1 MB here
+            source.sql("SELECT txid_current()", "SELECT pg_switch_wal()")
+        done = place.ctl("create", "--conninfo", source.conninfo, expect=1)
+        assert "snapshot_taken_anew" in done.stderr and "page 0 of" in done.stderr, done.stderr
         assert [s["id"] for s in place.list()] == [taken["id"]]
 
 

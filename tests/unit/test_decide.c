@@ -383,6 +383,7 @@ static void test_rivals__document_changed_without_a_leader__wait_no_longer(void 
 
     (void)state;
     crash_n1_and_promise(&scene);
+    scene.view.memory.lost_elections = 50;
     for (int i = 0; i < 80; i++) {
         scene.view.memory.phase = PHASE_DOCUMENT;
         scene.view.request.id = (uint64_t)i + 1;
@@ -391,6 +392,7 @@ static void test_rivals__document_changed_without_a_leader__wait_no_longer(void 
         for (int32_t n = N1; n <= N3; n++)
             scene.view.nodes[n].report.document.maintenance = true;
         assert_in_range(wait_after_rival(&scene), 1000, 2000);
+        assert_int_equal(scene.plan.memory.lost_elections, 50);
         scene.view.memory.generation++;
     }
 }
