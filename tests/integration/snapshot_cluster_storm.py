@@ -105,7 +105,7 @@ class ClusterStorm(Storm):
     def order(self, until):
         """Asks until one is begun; its task's id, or None where none is within the time."""
         while time.monotonic() < until and not self.stopping.is_set():
-            reply = self.ask("POST", "", {"max_rate": "8MB"} if self.chance(0.3) else {})
+            reply = self.ask("POST", "", {"max_rate": "16MB"} if self.chance(0.25) else {})
             if reply is not None and reply.status == 202:
                 return reply.json["task"]["id"]
             assert reply is None or reply.status in (409, 500, 502, 503, 504), reply
@@ -121,14 +121,14 @@ class ClusterStorm(Storm):
         while id and time.monotonic() < until and not self.stopping.is_set():
             self.stopping.wait(0.1)
             reply = self.ask("GET", "/task")
-            task = reply.json["task"] if reply is not None and reply.status == 200 else None
-            if not task:
+            if reply is None or reply.status != 200:
                 continue
-            if task["id"] != id and task.get("second_try") and task["id"] not in self.followed:
+            task = reply.json["task"]
+            if task and task["id"] != id and task.get("second_try") and task["id"] not in self.followed:
                 id = task["id"]
                 self.followed.add(id)
                 self.add("second_tries")
-            elif task["id"] != id:      # the last one, with an orchestrator that has not heard of this one yet
+            elif not task or task["id"] != id:      # one that has not heard of it yet; or forgot it, and it has failed
                 others += 1
                 if others > FORGOTTEN:
                     self.add("forgotten")
