@@ -5,26 +5,22 @@ every row that was acknowledged before its stop.
 
     tests/integration/snapshot_cluster_storm.py --build DIR --count 200 --seed 7"""
 
-import argparse
 import contextlib
 import json
 import os
-import random
-import signal
 import sys
 import tempfile
 import threading
 import time
 
 import psycopg2
-import yaml
 
 import harness
 import procs
+import snapshot_storm
 from harness import wait
-from snapshot_storm import Storm
 from test_snapshots import lsn, pg
-from test_snapshots_minio import MinioPlace
+from test_snapshots_minio import MinioPlace, give_credentials
 
 GIVE_UP_S = 240         # for one snapshot: a young leader gives no permit for 35 s, a second try waits for up to 90 s
 INEXCUSABLE = ("corrupt", "invalid", "auth", "no_space", "conflict", "not_found")      # whoever is killed
@@ -82,7 +78,7 @@ class Rows:
         return {sequence for sequence, at in self.acknowledged if at <= stop}
 
 
-class ClusterStorm(Storm):
+class ClusterStorm(snapshot_storm.Storm):
     def __init__(self, cluster, place, count, seed, say=print):
         super().__init__(place, count, seed, say)
         self.cluster, self.followed, self.taken = cluster, set(), []
@@ -213,16 +209,6 @@ class ClusterStorm(Storm):
         self.counts["rows_acknowledged"] = len(rows.acknowledged)
 
 
-def give_credentials(cluster, place):
-    """Each agent a file of its own."""
-    for n in cluster.nodes:
-        path = procs.write_file(f"{n.secrets}/store", f"{place.minio.access}:{place.minio.secret}\n")
-        with open(n.config) as f:
-            config = yaml.safe_load(f)
-        config["snapshots"] = {"credentials_file": path, "jobs": 2, "temporary_directory": place.root}
-        procs.write_file(n.config, yaml.safe_dump(config))
-
-
 def storm(cluster, count, seed, say=lambda text: None):
     """The cluster has two orchestrators, and nothing of it has been started."""
     with MinioPlace() as place:
@@ -240,26 +226,18 @@ def storm(cluster, count, seed, say=lambda text: None):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", required=True)
-    parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--seed", type=int)
-    args = parser.parse_args()
-    seed = args.seed if args.seed is not None else random.randrange(1 << 32)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    harness.use_build(args.build)
-    print(f"seed {seed}", flush=True)
+    args = snapshot_storm.arguments(__doc__)
     with tempfile.TemporaryDirectory(prefix="ogel-storm-", ignore_cleanup_errors=True) as root:
         os.chmod(root, 0o755)
         cluster = harness.Cluster(f"{root}/c", orchestrators=2)
         try:
-            counts = storm(cluster, args.count, seed, lambda text: print(text, flush=True))
+            counts = storm(cluster, args.count, args.seed, lambda text: print(text, flush=True))
         except BaseException:
             print(cluster.describe(40), file=sys.stderr)
             raise
         finally:
             cluster.close()
-    print(json.dumps({"seed": seed, **counts}, indent=2))
+    print(json.dumps({"seed": args.seed, **counts}, indent=2))
     return 0
 
 

@@ -276,20 +276,27 @@ def storm(place, count, seed, say=lambda text: None):
     return blowing.counts
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(doc, **stores):
+    """What a storm that is started by hand is told; a seed is drawn where none is given, and printed."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
     parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--store", choices=("file", "minio"), default="file")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    if stores:
+        parser.add_argument("--store", choices=stores, default=next(iter(stores)))
     args = parser.parse_args()
-    seed = args.seed if args.seed is not None else random.randrange(1 << 32)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     harness.use_build(args.build)
-    print(f"seed {seed}", flush=True)
-    with (MinioPlace if args.store == "minio" else Place)() as place:
-        counts = storm(place, args.count, seed, lambda text: print(text, flush=True))
-    print(json.dumps({"store": args.store, "seed": seed, **counts}, indent=2))
+    print(f"seed {args.seed}", flush=True)
+    return args
+
+
+def main():
+    places = {"file": Place, "minio": MinioPlace}
+    args = arguments(__doc__, **places)
+    with places[args.store]() as place:
+        counts = storm(place, args.count, args.seed, lambda text: print(text, flush=True))
+    print(json.dumps({"store": args.store, "seed": args.seed, **counts}, indent=2))
     return 0
 
 

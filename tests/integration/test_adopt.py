@@ -114,8 +114,7 @@ def test_adopt__agents_killed_at_random_moments_of_a_failover__pick_up_again(c):
             for n in random.sample(survivors, random.choice((1, 2))):
                 n.process.kill()
                 n.process.start()
-            # Between its spent grant and the promotion it is not used again: after promotion_timeout, 30 s, the next.
-            c.wait_leader(45)
+            c.wait_leader(30)
         c.wait_healthy(45)
         w.check(at_least=6)
 

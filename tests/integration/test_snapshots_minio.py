@@ -155,15 +155,21 @@ def test_minio__wrong_credentials_and_missing_bucket__are_named():
         assert "bucket" in done.stderr and place.minio.secret not in done.stderr, done.stderr
 
 
+def give_credentials(cluster, place):
+    """Each agent a file of its own."""
+    for n in cluster.nodes:
+        path = procs.write_file(f"{n.secrets}/store", f"{place.minio.access}:{place.minio.secret}\n")
+        with open(n.config) as f:
+            config = yaml.safe_load(f)
+        config["snapshots"] = {"credentials_file": path, "jobs": 2, "temporary_directory": place.root}
+        procs.write_file(n.config, yaml.safe_dump(config))
+
+
 @own(start=None)
 @deadline(200)
 def test_minio__node_and_cluster__come_from_it_with_the_agents_own_credentials(c):
     with MinioPlace() as place:
-        for n in c.nodes:
-            path = procs.write_file(f"{n.secrets}/store", f"{place.minio.access}:{place.minio.secret}\n")
-            config = yaml.safe_load(open(n.config))
-            config["snapshots"] = {"credentials_file": path, "jobs": 2, "temporary_directory": place.root}
-            procs.write_file(n.config, yaml.safe_dump(config))
+        give_credentials(c, place)
         c.start()
         c.init()
         leader = c.wait_healthy(45)
