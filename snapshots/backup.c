@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,6 @@
 #include "base/mem.h"
 #include "base/rand.h"
 #include "config.h"
-#include "snapshots/catalog.h"
 #include "snapshots/job.h"
 #include "snapshots/packset.h"
 #include "snapshots/pages.h"
@@ -29,7 +29,6 @@ enum {
     UPLOAD_TIMEOUT_MS = 300000, /* a store that is away for a minute is waited for */
     JOBS_DEFAULT_MAX = 8,
     MANIFEST_MODE = 0600,
-    PARENT_TRIES = 5,
     SLICE_PAGES = SLICE_SIZE / PAGE_SIZE_DEFAULT,
 };
 
@@ -40,6 +39,7 @@ struct file_job {
     bool has_old; /* the parent has a file of that name: */
     struct table_entry old;
     struct map old_map;
+    _Atomic uint64_t *old_sizes; /* of each pack of old_map, once it has been asked for */
     bool has_pages;
     uint32_t first_page;
 };
@@ -54,7 +54,7 @@ struct backup {
     struct uploads *uploads;
     bool can_tag;
     bool server_checks;          /* all pages; else what is stored anew is checked here */
-    struct err misfit;           /* a page did not fit its checksum here */
+    atomic_bool misfit;          /* a page did not fit its checksum here */
     uint8_t key[SLICE_KEY_SIZE]; /* of tags, where the parent has none */
     int level;
 
@@ -150,6 +150,7 @@ static int add_same_slice(struct backup *backup, struct piece *piece, struct err
 
     if (old_pack_size(backup, pack, &size, err) < 0)
         return -1;
+    atomic_store(&file->old_sizes[old->pack], size);
     if ((uint64_t)old->offset + old->stored <= size) {
         backup->reused++;
         map_add(&file->map, pack->snapshot, pack->number, old->offset, old->stored, old->hash,
@@ -180,10 +181,26 @@ static int check_pages(struct backup *backup, const struct piece *piece, struct 
         pages_fit(piece->plain, piece->len, file->first_page + (uint32_t)piece->index * SLICE_PAGES,
                   since, backup->manifest->start_lsn, &bad))
         return 0;
-    err_set(&backup->misfit, ERR_CORRUPT, "page %" PRIu32 " of file %s does not fit its checksum",
-            bad, file->entry.path);
-    *err = backup->misfit;
-    return -1;
+    atomic_store(&backup->misfit, true);
+    return err_set(err, ERR_CORRUPT, "page %" PRIu32 " of file %s does not fit its checksum", bad,
+                   file->entry.path);
+}
+
+/* Slices of the parent that the thread that reads has recognised, in packs that are there. */
+static void add_same_before(struct backup *backup, const struct piece *piece)
+{
+    struct file_job *file = piece->file;
+
+    for (uint64_t i = piece->index - piece->same_before; i < piece->index; i++) {
+        const struct slice_ref *old = &file->old_map.slices[i];
+        const struct pack_name *pack = &file->old_map.packs[old->pack];
+
+        map_add(&file->map, pack->snapshot, pack->number, old->offset, old->stored, old->hash,
+                old->tag);
+        backup->logical += slice_len(file->entry.size, i);
+    }
+    backup->slices += piece->same_before;
+    backup->reused += piece->same_before;
 }
 
 static int add_slice(struct backup *backup, struct piece *piece, struct err *err)
@@ -192,7 +209,7 @@ static int add_slice(struct backup *backup, struct piece *piece, struct err *err
 
     backup->slices++;
     backup->logical += piece->len;
-    if (check_pages(backup, piece, err) < 0)
+    if (!piece->looked_at && check_pages(backup, piece, err) < 0)
         return -1;
     if (piece->same)
         return add_same_slice(backup, piece, err);
@@ -255,6 +272,7 @@ static void file_free(void *arg)
         return;
     map_free(&file->map);
     map_free(&file->old_map);
+    free(file->old_sizes);
     free(file);
 }
 
@@ -266,6 +284,7 @@ static void *pack_run(void *arg)
     int rc = 0;
 
     while (rc == 0 && (piece = pipeline_next(backup->pipeline)) != NULL) {
+        add_same_before(backup, piece);
         rc = piece->ends_file ? end_file(backup, piece->file, &err)
                               : add_slice(backup, piece, &err);
         if (piece->ends_file) {
@@ -308,21 +327,47 @@ static int take_piece(struct backup *backup, struct err *err)
     return 0;
 }
 
-static void give_piece(struct backup *backup)
+/* Whether the parent has that slice in a pack that is known to be there: if PIECE is the same,
+ * nothing of it is needed any more. */
+static bool can_look(const struct piece *piece)
+{
+    const struct file_job *file = piece->file;
+    const struct slice_ref *old;
+
+    if (piece->key == NULL || !piece->has_old)
+        return false;
+    old = &file->old_map.slices[piece->index];
+    return (uint64_t)old->offset + old->stored <= atomic_load(&file->old_sizes[old->pack]);
+}
+
+/* Full, or the last of its file. */
+static int end_slice(struct backup *backup, struct err *err)
 {
     struct piece *piece = backup->piece;
     const struct map *old = &backup->file->old_map;
 
     piece->index = backup->index++;
     piece->key = backup->file->map.tagged ? backup->file->map.key : NULL;
-    if (old->tagged == backup->file->map.tagged && piece->index < old->slice_count &&
-        old->slices[piece->index].stored > 0) {
-        piece->has_old = true;
+    piece->has_old = old->tagged == backup->file->map.tagged && piece->index < old->slice_count &&
+                     old->slices[piece->index].stored > 0;
+    if (piece->has_old) {
         memcpy(piece->old_hash, old->slices[piece->index].hash, SLICE_HASH_SIZE);
         memcpy(piece->old_tag, old->slices[piece->index].tag, SLICE_TAG_SIZE);
     }
+    if (can_look(piece)) {
+        bool same = pipeline_is_same(backup->pipeline, piece);
+
+        if (check_pages(backup, piece, err) < 0)
+            return -1;
+        if (same) {
+            piece->same_before++;
+            piece->len = 0;
+            return 0;
+        }
+    }
     backup->piece = NULL;
     pipeline_give(backup->pipeline, piece);
+    return 0;
 }
 
 static int add_content(struct backup *backup, const char *data, size_t len, struct err *err)
@@ -337,8 +382,8 @@ static int add_content(struct backup *backup, const char *data, size_t len, stru
         backup->piece->len += part;
         data += part;
         len -= part;
-        if (backup->piece->len == SLICE_SIZE)
-            give_piece(backup);
+        if (backup->piece->len == SLICE_SIZE && end_slice(backup, err) < 0)
+            return -1;
     }
     return 0;
 }
@@ -348,14 +393,15 @@ static int end_content(struct backup *backup, struct err *err)
 {
     struct piece *piece;
 
-    if (backup->piece != NULL)
-        give_piece(backup);
-    if (take_piece(backup, err) < 0)
+    if (backup->piece != NULL && backup->piece->len > 0 && end_slice(backup, err) < 0)
+        return -1;
+    if (backup->piece == NULL && take_piece(backup, err) < 0)
         return -1;
     piece = backup->piece;
+    piece->index = backup->index;
+    piece->ends_file = true;
     backup->piece = NULL;
     backup->file = NULL;
-    piece->ends_file = true;
     pipeline_give(backup->pipeline, piece);
     return 0;
 }
@@ -384,6 +430,7 @@ static void find_old(struct backup *backup, struct file_job *file)
         return;
     rc = parent_find(backup->parent, file->entry.path, &file->old, &file->old_map, &err);
     file->has_old = rc > 0;
+    file->old_sizes = xcalloc((size_t)file->old_map.pack_count + 1, sizeof(file->old_sizes[0]));
     if (rc < 0 && backup->warning->code == ERR_NONE)
         *backup->warning = err;
 }
@@ -481,75 +528,6 @@ static bool on_meanwhile(void *arg)
 }
 
 /* --- the whole ------------------------------------------------------------------------------ */
-
-static int check_parent(const struct manifest *parent, const struct manifest *manifest,
-                        struct err *err)
-{
-    if (parent->system_id != manifest->system_id)
-        return err_set(err, ERR_REFUSED,
-                       "snapshot %s is of another system (%" PRIu64 ", the server is %" PRIu64
-                       "): it can be no parent",
-                       parent->id, parent->system_id, manifest->system_id);
-    if (parent->postgres_version / 10000 != manifest->postgres_version / 10000)
-        return err_set(err, ERR_REFUSED,
-                       "snapshot %s is of PostgreSQL %" PRIu32 ": it can be no parent", parent->id,
-                       parent->postgres_version / 10000);
-    return 0;
-}
-
-/* The newest that fits; whether it is there still, its opening says. */
-static int find_parent(struct backup *backup, struct err *err)
-{
-    struct manifest *manifest = backup->manifest;
-    const struct catalog_entry *newest;
-    struct catalog catalog;
-
-    manifest->parent[0] = '\0';
-    if (catalog_load(backup->store, &catalog, err) < 0)
-        return -1;
-    newest = catalog_newest(&catalog, manifest->system_id, manifest->postgres_version);
-    if (newest != NULL)
-        memcpy(manifest->parent, newest->id, SNAPSHOT_ID_SIZE);
-    catalog_free(&catalog);
-    return 0;
-}
-
-static int choose_parent(struct backup *backup, struct err *err)
-{
-    const char *asked = backup->options->parent;
-    struct manifest *manifest = backup->manifest;
-    struct manifest parent = {0};
-    int rc = 0;
-
-    if (asked != NULL && strcmp(asked, "none") == 0)
-        return 0;
-    if (asked != NULL) {
-        rc = manifest_load(backup->store, asked, &parent, err);
-        if (rc == 0)
-            rc = check_parent(&parent, manifest, err);
-        if (rc == 0)
-            memcpy(manifest->parent, parent.id, SNAPSHOT_ID_SIZE);
-        manifest_free(&parent);
-        return rc < 0 ? -1
-                      : parent_open(backup->store, manifest->parent, manifest->id, &backup->parent,
-                                    err);
-    }
-    /* One that was deleted between the look and its pin is none: the next newest. */
-    for (int tries = 1;; tries++) {
-        struct err own = {0};
-
-        if (find_parent(backup, err) < 0)
-            return -1;
-        if (manifest->parent[0] == '\0' ||
-            parent_open(backup->store, manifest->parent, manifest->id, &backup->parent, &own) == 0)
-            return 0;
-        if (own.code != ERR_NOT_FOUND || tries == PARENT_TRIES) {
-            if (err != NULL)
-                *err = own;
-            return -1;
-        }
-    }
-}
 
 /* From here on the threads run. */
 static int start_threads(struct backup *backup, struct err *err)
@@ -689,7 +667,7 @@ static int run(struct backup *backup, struct source *source, struct err *err)
     show(backup, "looking for the parent");
     if (job_begin(backup->store, "create", manifest->id, NULL, backup->options->renew_ms,
                   &backup->job, err) < 0 ||
-        choose_parent(backup, err) < 0)
+        parent_choose(backup->store, backup->options->parent, manifest, &backup->parent, err) < 0)
         return -1;
     show(backup, "waiting for the server's checkpoint");
     snprintf(label, sizeof(label), "ogel %s", manifest->id);
@@ -722,8 +700,7 @@ static void backup_free(struct backup *backup)
 }
 
 static int attempt(struct store *store, const struct backup_options *options, bool server_checks,
-                   struct err *misfit, struct manifest *manifest, struct err *warning,
-                   struct err *err)
+                   bool *misfit, struct manifest *manifest, struct err *warning, struct err *err)
 {
     const struct source_options source_options = {
         .conninfo = options->conninfo,
@@ -760,11 +737,12 @@ static int attempt(struct store *store, const struct backup_options *options, bo
 int backup_run(struct store *store, const struct backup_options *options, struct manifest *manifest,
                struct err *warning, struct err *err)
 {
-    struct err misfit = {0}, why = {0};
+    struct err why = {0};
+    bool misfit = false;
     int rc = attempt(store, options, false, &misfit, manifest, warning, &why);
 
-    if (rc < 0 && misfit.code != ERR_NONE) {
-        struct err first = misfit;
+    if (rc < 0 && misfit) {
+        struct err first = why;
 
         log_err(LOG_LEVEL_WARNING, "snapshot_taken_anew", &first);
         err_clear(&why);

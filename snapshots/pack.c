@@ -7,6 +7,8 @@
 
 #include "base/mem.h"
 
+enum { STEP_SIZE = 32 * 1024 };
+
 struct codec {
     ZSTD_CCtx *compressor;
     ZSTD_DCtx *decompressor;
@@ -112,6 +114,26 @@ size_t codec_encode(struct codec *codec, const void *data, size_t len, void *fra
     stored = ZSTD_compress2(codec->compressor, frame, FRAME_MAX, data, len);
     OGEL_CHECK(!ZSTD_isError(stored));
     return stored;
+}
+
+bool codec_encode_step(struct codec *codec, const void *data, size_t len, void *frame, size_t *done,
+                       size_t *stored)
+{
+    bool last = len - *done <= STEP_SIZE;
+    ZSTD_inBuffer in = {data, last ? len : *done + STEP_SIZE, *done};
+    ZSTD_outBuffer out = {frame, FRAME_MAX, *stored};
+
+    OGEL_CHECK(len <= SLICE_SIZE);
+    if (*done == 0) {
+        ZSTD_CCtx_reset(codec->compressor, ZSTD_reset_session_only);
+        ZSTD_CCtx_setPledgedSrcSize(codec->compressor, len);
+    }
+    OGEL_CHECK(
+        ZSTD_compressStream2(codec->compressor, &out, &in, last ? ZSTD_e_end : ZSTD_e_flush) == 0 &&
+        in.pos == in.size);
+    *done = in.pos;
+    *stored = out.pos;
+    return last;
 }
 
 int codec_decode(struct codec *codec, const void *frame, size_t frame_len,

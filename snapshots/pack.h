@@ -54,6 +54,12 @@ void codec_free(struct codec *codec);
 /* DATA as a frame in FRAME (FRAME_MAX bytes); returns its length. LEN is SLICE_SIZE at most. */
 size_t codec_encode(struct codec *codec, const void *data, size_t len, void *frame);
 
+/* The same in steps of STEP_SIZE of DATA, for a thread that is needed elsewhere in between; until
+ * the last one CODEC encodes nothing else. *DONE bytes have become *STORED bytes of FRAME, both 0
+ * at first. True: the frame is complete. */
+bool codec_encode_step(struct codec *codec, const void *data, size_t len, void *frame, size_t *done,
+                       size_t *stored);
+
 /* The slice that FRAME is, into DATA (LEN bytes). ERR_CORRUPT if FRAME is not one whole frame of
  * LEN bytes, or its hash (OF_FRAME), or that of the bytes, is another. */
 OGEL_MUST_CHECK int codec_decode(struct codec *codec, const void *frame, size_t frame_len,

@@ -8,8 +8,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "snapshots/catalog.h"
-#include "snapshots/manifest.h"
 #include "snapshots/spool.h"
+
+enum { CHOOSE_TRIES = 5 };
 
 /* A file of the table: 24 bytes of memory for each. */
 struct indexed {
@@ -26,6 +27,8 @@ struct parent {
     struct indexed *index; /* by hash */
     size_t count, room;
 };
+
+/* --- opening -------------------------------------------------------------------------------- */
 
 /* FNV-1a: spreads paths; which file it is, the table itself says. */
 static uint64_t path_hash(const char *path)
@@ -98,6 +101,80 @@ int parent_open(struct store *store, const char *id, const char *job, struct par
     *out = parent;
     return 0;
 }
+
+/* --- which ---------------------------------------------------------------------------------- */
+
+static int check_related(const struct manifest *parent, const struct manifest *manifest,
+                         struct err *err)
+{
+    if (parent->system_id != manifest->system_id)
+        return err_set(err, ERR_REFUSED,
+                       "snapshot %s is of another system (%" PRIu64 ", the server is %" PRIu64
+                       "): it can be no parent",
+                       parent->id, parent->system_id, manifest->system_id);
+    if (parent->postgres_version / 10000 != manifest->postgres_version / 10000)
+        return err_set(err, ERR_REFUSED,
+                       "snapshot %s is of PostgreSQL %" PRIu32 ": it can be no parent", parent->id,
+                       parent->postgres_version / 10000);
+    return 0;
+}
+
+static int open_asked(struct store *store, const char *asked, struct manifest *manifest,
+                      struct parent **out, struct err *err)
+{
+    struct manifest parent = {0};
+    int rc = manifest_load(store, asked, &parent, err);
+
+    if (rc == 0)
+        rc = check_related(&parent, manifest, err);
+    if (rc == 0)
+        memcpy(manifest->parent, parent.id, SNAPSHOT_ID_SIZE);
+    manifest_free(&parent);
+    return rc < 0 ? -1 : parent_open(store, manifest->parent, manifest->id, out, err);
+}
+
+/* Whether it is there still, its opening says. */
+static int find_newest(struct store *store, struct manifest *manifest, struct err *err)
+{
+    const struct catalog_entry *newest;
+    struct catalog catalog;
+
+    manifest->parent[0] = '\0';
+    if (catalog_load(store, &catalog, err) < 0)
+        return -1;
+    newest = catalog_newest(&catalog, manifest->system_id, manifest->postgres_version);
+    if (newest != NULL)
+        memcpy(manifest->parent, newest->id, SNAPSHOT_ID_SIZE);
+    catalog_free(&catalog);
+    return 0;
+}
+
+int parent_choose(struct store *store, const char *asked, struct manifest *manifest,
+                  struct parent **out, struct err *err)
+{
+    *out = NULL;
+    if (asked != NULL && strcmp(asked, "none") == 0)
+        return 0;
+    if (asked != NULL)
+        return open_asked(store, asked, manifest, out, err);
+    /* One that was deleted between the look and its pin is none: the next newest. */
+    for (int tries = 1;; tries++) {
+        struct err own = {0};
+
+        if (find_newest(store, manifest, err) < 0)
+            return -1;
+        if (manifest->parent[0] == '\0' ||
+            parent_open(store, manifest->parent, manifest->id, out, &own) == 0)
+            return 0;
+        if (own.code != ERR_NOT_FOUND || tries == CHOOSE_TRIES) {
+            if (err != NULL)
+                *err = own;
+            return -1;
+        }
+    }
+}
+
+/* --- what it has ---------------------------------------------------------------------------- */
 
 uint64_t parent_start_lsn(const struct parent *parent)
 {

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "snapshots/filetable.h"
+#include "snapshots/manifest.h"
 #include "snapshots/map.h"
 #include "snapshots/store.h"
 
@@ -16,6 +17,12 @@ struct parent;
 /* Pins the snapshot ID for JOB and reads its file table into a spool. */
 OGEL_MUST_CHECK int parent_open(struct store *store, const char *id, const char *job,
                                 struct parent **parent, struct err *err);
+
+/* The same for the snapshot that MANIFEST is becoming, whose parent it sets: ASKED is an id; NULL:
+ * the newest of the same system and major version; "none", or there is none: *PARENT is NULL.
+ * ERR_REFUSED for one of another system. */
+OGEL_MUST_CHECK int parent_choose(struct store *store, const char *asked, struct manifest *manifest,
+                                  struct parent **parent, struct err *err);
 
 /* Where its base backup began. */
 uint64_t parent_start_lsn(const struct parent *parent);

@@ -31,10 +31,10 @@ struct pipeline {
     int level;
     pthread_t threads[THREADS_MAX];
     int thread_count;
-    struct codec *codec; /* of the filler, when it helps */
+    struct codec *codec; /* of the filler, */
     struct tagger *tagger;
-    struct slot **looked_at; /* … and what it leaves to the workers: a ring too */
-    uint64_t looked_at_first, looked_at_next;
+    struct slot *begun; /* … what it has begun to encode, and how much of it is done */
+    size_t begun_len;
 };
 
 /* To wake a thread for each slice would cost about as much as to hash it. So who waits is woken for
@@ -112,18 +112,16 @@ static struct slot *next_filled(struct pipeline *pipeline)
 /* With the lock held, which is given up meanwhile; false if there is nothing to do. */
 static bool work(struct pipeline *pipeline, struct codec *codec, struct tagger *tagger)
 {
-    bool looked_at = pipeline->looked_at_first < pipeline->looked_at_next;
-    struct slot *slot = looked_at
-                            ? pipeline
-                                  ->looked_at[pipeline->looked_at_first++ % pipeline->slot_count]
-                            : next_filled(pipeline);
+    struct slot *slot = next_filled(pipeline);
+    struct piece *piece;
 
     if (slot == NULL)
         return false;
-    if (!slot->piece.ends_file) {
+    piece = &slot->piece;
+    if (!piece->ends_file) {
         pthread_mutex_unlock(&pipeline->lock);
-        if (looked_at || !look_at(tagger, &slot->piece))
-            hash_and_encode(codec, &slot->piece);
+        if (piece->looked_at ? !piece->zero : !look_at(tagger, piece))
+            hash_and_encode(codec, piece);
         pthread_mutex_lock(&pipeline->lock);
     }
     made_ready(pipeline, slot);
@@ -168,7 +166,6 @@ int pipeline_new(int threads, int level, struct pipeline **out, struct err *err)
     pipeline->free_count = pipeline->slot_count;
     pipeline->batch = pipeline->slot_count / BATCHES;
     pipeline->slots = xcalloc(pipeline->slot_count, sizeof(pipeline->slots[0]));
-    pipeline->looked_at = xcalloc(pipeline->slot_count, sizeof(pipeline->looked_at[0]));
     for (uint64_t i = 0; i < pipeline->slot_count; i++) {
         pipeline->slots[i].piece.plain = xmalloc(SLICE_SIZE);
         pipeline->slots[i].piece.frame = xmalloc(FRAME_MAX);
@@ -194,12 +191,56 @@ bool pipeline_can_tag(const struct pipeline *pipeline)
 
 /* --- who fills ------------------------------------------------------------------------------ */
 
+/* With the lock held. A slice that the filler has looked at is not the parent's: all that is left
+ * is to encode it. */
+static bool begin_to_encode(struct pipeline *pipeline)
+{
+    struct slot *slot = next_filled(pipeline);
+
+    if (slot == NULL)
+        return false;
+    if (slot->piece.zero) {
+        made_ready(pipeline, slot);
+        return true;
+    }
+    pipeline->begun = slot;
+    pipeline->begun_len = slot->piece.stored = 0;
+    return true;
+}
+
+static void encode_step(struct pipeline *pipeline)
+{
+    struct slot *slot = pipeline->begun;
+    struct piece *piece = &slot->piece;
+
+    if (!codec_encode_step(pipeline->codec, piece->plain, piece->len, piece->frame,
+                           &pipeline->begun_len, &piece->stored))
+        return;
+    slice_hash(piece->frame, piece->stored, piece->hash);
+    pipeline->begun = NULL;
+    pthread_mutex_lock(&pipeline->lock);
+    made_ready(pipeline, slot);
+    pthread_mutex_unlock(&pipeline->lock);
+}
+
+/* Before the filler waits for others, or goes: they may wait for this. */
+static void end_begun(struct pipeline *pipeline)
+{
+    while (pipeline->begun != NULL)
+        encode_step(pipeline);
+}
+
 struct piece *pipeline_take(struct pipeline *pipeline)
 {
     struct slot *slot;
 
     pthread_mutex_lock(&pipeline->lock);
     slot = slot_of(pipeline, pipeline->next_fill);
+    if (slot->state != SLOT_FREE && pipeline->begun != NULL) {
+        pthread_mutex_unlock(&pipeline->lock);
+        end_begun(pipeline);
+        pthread_mutex_lock(&pipeline->lock);
+    }
     while (slot->state != SLOT_FREE && !pipeline->failed)
         pthread_cond_wait(&pipeline->freed, &pipeline->lock);
     if (pipeline->failed)
@@ -211,8 +252,8 @@ struct piece *pipeline_take(struct pipeline *pipeline)
     if (slot == NULL)
         return NULL;
     slot->piece.file = NULL;
-    slot->piece.index = 0;
-    slot->piece.ends_file = slot->piece.has_old = false;
+    slot->piece.index = slot->piece.same_before = 0;
+    slot->piece.ends_file = slot->piece.has_old = slot->piece.looked_at = false;
     slot->piece.key = NULL;
     slot->piece.len = 0;
     return &slot->piece;
@@ -230,39 +271,34 @@ void pipeline_give(struct pipeline *pipeline, struct piece *piece)
     pthread_mutex_unlock(&pipeline->lock);
 }
 
-/* A slice that the parent may have is looked at, which takes no longer than the server takes to
- * fill its socket; if it is another one, a worker does the rest. More than that would keep the
- * filler from its own work: only where the workers have more than they can do. */
+bool pipeline_is_same(struct pipeline *pipeline, struct piece *piece)
+{
+    look_at(pipeline->tagger, piece);
+    piece->looked_at = !piece->same; /* else it is filled with something else now */
+    return piece->same;
+}
+
 bool pipeline_help(struct pipeline *pipeline)
 {
-    const struct piece *next;
-    struct slot *slot;
-    bool helped = false;
+    bool helped = pipeline->begun != NULL;
 
-    pthread_mutex_lock(&pipeline->lock);
-    next = &slot_of(pipeline, pipeline->next_work)->piece;
-    if (pipeline->next_fill - pipeline->next_work >= pipeline->batch) {
-        helped = work(pipeline, pipeline->codec, pipeline->tagger);
-    } else if (next->key != NULL && next->has_old && (slot = next_filled(pipeline)) != NULL) {
-        bool done;
-
-        pthread_mutex_unlock(&pipeline->lock);
-        done = look_at(pipeline->tagger, &slot->piece);
-        pthread_mutex_lock(&pipeline->lock);
-        if (done) {
-            made_ready(pipeline, slot);
-        } else {
-            pipeline->looked_at[pipeline->looked_at_next++ % pipeline->slot_count] = slot;
-            pthread_cond_signal(&pipeline->filled);
-        }
-        helped = true;
+    if (helped) {
+        encode_step(pipeline);
+        return true;
     }
+    pthread_mutex_lock(&pipeline->lock);
+    if (pipeline->next_fill > pipeline->next_work &&
+        slot_of(pipeline, pipeline->next_work)->piece.looked_at)
+        helped = begin_to_encode(pipeline);
+    else if (pipeline->next_fill - pipeline->next_work >= pipeline->batch)
+        helped = work(pipeline, pipeline->codec, pipeline->tagger);
     pthread_mutex_unlock(&pipeline->lock);
     return helped;
 }
 
 void pipeline_finish(struct pipeline *pipeline)
 {
+    end_begun(pipeline);
     pthread_mutex_lock(&pipeline->lock);
     pipeline->finished = true;
     pthread_cond_broadcast(&pipeline->filled);
@@ -349,7 +385,6 @@ void pipeline_free(struct pipeline *pipeline, pipeline_drop_fn *drop)
         free(slot->piece.frame);
     }
     free(pipeline->slots);
-    free(pipeline->looked_at);
     codec_free(pipeline->codec);
     tagger_free(pipeline->tagger);
     pthread_mutex_destroy(&pipeline->lock);

@@ -55,6 +55,12 @@ static bool input_waits(const struct source *source)
     return poll(&pfd, 1, 0) > 0;
 }
 
+/* Takes what has come, if anything has. */
+static int take_input(const struct source *source, struct err *err)
+{
+    return PQconsumeInput(source->conn) == 0 ? conn_failed(source, "the server is lost", err) : 0;
+}
+
 /* Until the server has sent something. */
 static int wait_for_input(const struct source *source, int64_t deadline_ms, struct err *err)
 {
@@ -69,9 +75,7 @@ static int wait_for_input(const struct source *source, int64_t deadline_ms, stru
     if (rc < 0 && errno != EINTR)
         return err_set_errno(err, errno, "cannot wait for the server");
     /* also after a silence: what TLS has decrypted already does not show in the socket */
-    if (rc >= 0 && PQconsumeInput(source->conn) == 0)
-        return conn_failed(source, "the server is lost", err);
-    return 0;
+    return rc < 0 ? 0 : take_input(source, err);
 }
 
 /* The next result of the command under way; NULL with err set on failure, NULL without at the
@@ -415,6 +419,19 @@ static int take_message(const struct source_handler *handler, void *arg, const c
     }
 }
 
+/* A socket of the same machine holds a tenth of a millisecond's worth. To sleep whenever it is
+ * empty, and be woken by the server, which sleeps whenever it is full, let both processors stand
+ * idle for a fifth of the time. */
+static int more_input(const struct source *source, const struct source_handler *handler, void *arg,
+                      int64_t deadline_ms, struct err *err)
+{
+    if (input_waits(source))
+        return take_input(source, err);
+    if (handler->meanwhile(arg))
+        return 0;
+    return wait_for_input(source, deadline_ms, err);
+}
+
 static int take_stream(struct source *source, const struct source_handler *handler, void *arg,
                        struct err *err)
 {
@@ -430,12 +447,7 @@ static int take_stream(struct source *source, const struct source_handler *handl
         if (len == -2)
             return conn_failed(source, "the base backup ended early", err);
         if (len == 0) {
-            /* A socket of the same machine holds a tenth of a millisecond's worth. To sleep
-             * whenever it is empty, and be woken by the server, which sleeps whenever it is full,
-             * let both processors stand idle for a fifth of the time. */
-            if (!input_waits(source) && handler->meanwhile(arg))
-                continue;
-            if (wait_for_input(source, deadline_ms, err) < 0)
+            if (more_input(source, handler, arg, deadline_ms, err) < 0)
                 return -1;
             continue;
         }

@@ -423,21 +423,50 @@ def test_snapshot__beside_a_parent__of_a_server_with_a_damaged_page__is_refused_
 
 
 def test_snapshot__beside_a_parent__page_that_the_server_left_out_there__is_checked():
-    """What was written after the parent's start counts as mended by WAL there, so nobody has checked it."""
+    """What was written after the parent's start counts as mended by WAL there, so nobody has checked it. A slice at a
+    file's beginning goes another way than one at its end, where the pack is known to be there."""
+    for at_end in (False, True):
+        with Place() as place:
+            source = place.server("source").copy().start()
+            path = f"{source.data}/" + source.value("SELECT pg_relation_filepath('kept')")
+            later = source.value("SELECT pg_current_wal_lsn() - '0/0' + 8 * 1024 * 1024")
+            source.stop()
+            page = os.path.getsize(path) // 8192 - 1 if at_end else 0
+            with open(path, "r+b") as f:
+                f.seek(page * 8192)
+                f.write(struct.pack("II", int(later) >> 32, int(later) & 0xFFFFFFFF))
+            source.start()
+            taken = place.create(source)
+            for _ in range(12):         # segments are 1 MB here
+                source.sql("SELECT txid_current()", "SELECT pg_switch_wal()")
+            done = place.ctl("create", "--conninfo", source.conninfo, expect=1)
+            assert "snapshot_taken_anew" in done.stderr and f"page {page} of" in done.stderr, done.stderr
+            assert [s["id"] for s in place.list()] == [taken["id"]]
+
+
+def test_snapshot__beside_a_parent__of_files_that_grew_and_shrank__is_whole():
+    """Whatever follows a run of the parent's slices: a new one, one that became zeroes, the end."""
     with Place() as place:
         source = place.server("source").copy().start()
-        path = f"{source.data}/" + source.value("SELECT pg_relation_filepath('kept')")
-        later = source.value("SELECT pg_current_wal_lsn() - '0/0' + 8 * 1024 * 1024")
+        source.sql("CREATE TABLE grown AS SELECT * FROM kept", "CREATE TABLE shrunk AS SELECT * FROM kept",
+                   "CREATE TABLE emptied AS SELECT * FROM kept", "VACUUM (FREEZE) grown, shrunk, emptied",
+                   "SELECT pg_stat_force_next_flush()", "CHECKPOINT")
+        path = f"{source.data}/" + source.value("SELECT pg_relation_filepath('emptied')")
+        assert os.path.getsize(path) > 100 * 128 * 1024, "slices have no tags"
+        place.create(source)
+        source.sql("INSERT INTO grown SELECT id + 1000000, n, noise FROM kept LIMIT 20000",
+                   "DELETE FROM shrunk WHERE ctid > (SELECT format('(%s,1)', max((ctid::text::point)[0])::int / 2)::tid"
+                   " FROM shrunk)", "VACUUM shrunk", "CHECKPOINT")
         source.stop()
-        with open(path, "r+b") as f:
-            f.write(struct.pack("II", int(later) >> 32, int(later) & 0xFFFFFFFF))      # of page 0
+        with open(path, "r+b") as f:        # whole slices: pages that were never initialised are none
+            f.seek(50 * 128 * 1024)
+            f.write(bytes(3 * 128 * 1024))
         source.start()
-        taken = place.create(source)
-        for _ in range(12):         # segments are 1 MB here
-            source.sql("SELECT txid_current()", "SELECT pg_switch_wal()")
-        done = place.ctl("create", "--conninfo", source.conninfo, expect=1)
-        assert "snapshot_taken_anew" in done.stderr and "page 0 of" in done.stderr, done.stderr
-        assert [s["id"] for s in place.list()] == [taken["id"]]
+        expected = [contents(source, t) for t in ("kept", "grown", "shrunk", "emptied")]
+        second = place.create(source)
+        assert second["parent"] and second["reused_slices"] > 300 and second["zero_slices"] >= 3, second
+        restored = place.restore(second["id"], "restored")
+        assert [contents(restored, t) for t in ("kept", "grown", "shrunk", "emptied")] == expected
 
 
 def test_snapshot__beside_a_parent__pages_are_checked_where_they_changed():

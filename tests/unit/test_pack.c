@@ -51,21 +51,37 @@ static void test_slice__one_byte_set_anywhere__is_not_zero(void **state)
     }
 }
 
+static size_t encode_in_steps(const char *data, size_t len)
+{
+    size_t done = 0, stored = 0, before;
+
+    do {
+        before = done;
+        assert_true(done < len);
+    } while (!codec_encode_step(codec, data, len, frame, &done, &stored));
+    assert_true(done == len && done > before);
+    return stored;
+}
+
+/* At once or in steps, in turn with the same codec; the second kind of content does not compress.
+ */
 static void test_codec__any_content__comes_back(void **state)
 {
     static char data[SLICE_SIZE];
-    const size_t sizes[] = {1, 8192, SLICE_SIZE - 1, SLICE_SIZE};
+    const size_t sizes[] = {1, 8192, 32768, 32769, SLICE_SIZE - 1, SLICE_SIZE};
     uint8_t hash[SLICE_HASH_SIZE];
 
     (void)state;
-    for (int random = 0; random < 2; random++) {
-        if (random)
+    for (int kind = 0; kind < 4; kind++) {
+        if (kind / 2 == 1)
             rand_bytes(data, sizeof(data));
         else
             memset(data, 'x', sizeof(data));
         for (size_t i = 0; i < OGEL_ARRAY_LEN(sizes); i++) {
-            size_t stored = codec_encode(codec, data, sizes[i], frame);
+            size_t stored = kind % 2 == 0 ? codec_encode(codec, data, sizes[i], frame)
+                                          : encode_in_steps(data, sizes[i]);
 
+            memset(plain, 0, sizeof(plain));
             slice_hash(data, sizes[i], hash);
             assert_int_equal(codec_decode(codec, frame, stored, hash, false, plain, sizes[i], NULL),
                              0);

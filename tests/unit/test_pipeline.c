@@ -9,14 +9,15 @@
 #include "base/rand.h"
 #include "snapshots/pipeline.h"
 
-enum { LEVEL = 1, DEADLINE_S = 50, LEN = 4096, LONG = 300 };
+enum { LEVEL = 1, DEADLINE_S = 50, LEN = 40 * 1024, LONG = 300 };
 
 static const int thread_counts[] = {1, 2, 3, 5};
 
 struct taker {
     struct pipeline *pipeline;
     uint64_t taken;
-    uint64_t fail_at; /* as the taker's own failure; 0: never */
+    uint64_t not_given; /* of these */
+    uint64_t fail_at;   /* as the taker's own failure; 0: never */
     bool slow;
 };
 
@@ -36,29 +37,42 @@ static void pause_at_random(void)
         nanosleep(&pause, NULL);
 }
 
+static void check_slice(const struct piece *piece)
+{
+    char want[LEN];
+    uint8_t hash[SLICE_HASH_SIZE];
+
+    fill(piece->index, want);
+    if (piece->key != NULL && !piece->same)
+        slice_hash(piece->frame, piece->stored, hash);
+    else
+        slice_hash(want, LEN, hash);
+    OGEL_CHECK(piece->zero == (piece->index % 3 == 0));
+    OGEL_CHECK(piece->zero || memcmp(piece->hash, hash, SLICE_HASH_SIZE) == 0);
+    OGEL_CHECK(piece->zero || piece->same == (piece->index % 4 > 1));
+}
+
 static void *take_all(void *arg)
 {
     const struct err failure = {.code = ERR_NO_SPACE, .text = "the store is full"};
     struct taker *taker = arg;
     struct piece *piece;
-    char want[LEN];
-    uint8_t hash[SLICE_HASH_SIZE];
 
     while ((piece = pipeline_next(taker->pipeline)) != NULL) {
+        taker->taken += piece->same_before;
+        taker->not_given += piece->same_before;
         OGEL_CHECK(piece->index == taker->taken);
-        fill(piece->index, want);
-        if (piece->key != NULL && !piece->same)
-            slice_hash(piece->frame, piece->stored, hash);
-        else
-            slice_hash(want, LEN, hash);
-        OGEL_CHECK(piece->zero == (piece->index % 3 == 0));
-        OGEL_CHECK(piece->zero || memcmp(piece->hash, hash, SLICE_HASH_SIZE) == 0);
-        OGEL_CHECK(piece->zero || piece->same == (piece->index % 4 > 1));
+        if (!piece->ends_file) {
+            check_slice(piece);
+            taker->taken++;
+        }
         if (taker->slow)
             pause_at_random();
         pipeline_release(taker->pipeline, piece);
-        if (++taker->taken == taker->fail_at)
+        if (taker->fail_at != 0 && taker->taken >= taker->fail_at) {
             pipeline_fail(taker->pipeline, &failure);
+            taker->fail_at = 0;
+        }
     }
     return NULL;
 }
@@ -76,26 +90,34 @@ static void give_old(struct tagger *tagger, struct piece *piece, bool other)
     piece->old_tag[0] ^= other;
 }
 
-/* Fills COUNT slices; returns how many were wanted. */
+/* Fills COUNT slices; returns how many were wanted. Of those that are as in the parent it keeps
+ * some. */
 static uint64_t fill_all(struct pipeline *pipeline, uint64_t count, bool slow)
 {
     struct tagger *tagger = tagger_new();
+    struct piece *piece = NULL;
 
-    for (uint64_t i = 0; i < count; i++) {
-        struct piece *piece = pipeline_take(pipeline);
-
-        if (piece == NULL) {
+    for (uint64_t i = 0; i <= count; i++) {
+        if (piece == NULL && (piece = pipeline_take(pipeline)) == NULL) {
             tagger_free(tagger);
             return i;
         }
         piece->index = i;
+        piece->ends_file = i == count;
         piece->len = LEN;
         fill(i, piece->plain);
+        piece->key = NULL;
+        piece->has_old = false;
         if (i % 4 != 0)
             give_old(tagger, piece, i % 4 == 1);
         if (slow)
             pause_at_random();
+        if (i < count && i % 4 != 0 && rand_below(3) > 0 && pipeline_is_same(pipeline, piece)) {
+            piece->same_before++;
+            continue;
+        }
         pipeline_give(pipeline, piece);
+        piece = NULL;
         while (rand_below(4) == 0 && pipeline_help(pipeline))
             continue;
     }
@@ -140,6 +162,7 @@ static void test_pipeline__whoever_is_slow__nobody_is_left_asleep(void **state)
 
             assert_int_equal(go(thread_counts[t], LONG, (slow & 2) != 0, &taker), LONG);
             assert_int_equal(taker.taken, LONG);
+            assert_true(taker.not_given > 0);
             pipeline_free(taker.pipeline, NULL);
         }
     }
@@ -155,7 +178,7 @@ static void test_pipeline__that_fails__wakes_all_and_keeps_the_first_error(void 
         struct taker taker = {.fail_at = 50};
 
         assert_true(go(thread_counts[t], LONG, false, &taker) < LONG);
-        assert_int_equal(taker.taken, 50);
+        assert_in_range(taker.taken, 50, 60);
         pipeline_fail(taker.pipeline, &later);
         assert_true(pipeline_failed(taker.pipeline, &err));
         assert_int_equal(err.code, ERR_NO_SPACE);
