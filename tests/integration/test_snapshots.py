@@ -456,16 +456,32 @@ def test_snapshot__beside_a_parent__of_files_that_grew_and_shrank__is_whole():
         source.sql("INSERT INTO grown SELECT id + 1000000, n, noise FROM kept LIMIT 20000",
                    "DELETE FROM shrunk WHERE ctid > (SELECT format('(%s,1)', max((ctid::text::point)[0])::int / 2)::tid"
                    " FROM shrunk)", "VACUUM shrunk", "CHECKPOINT")
-        source.stop()
-        with open(path, "r+b") as f:        # whole slices: pages that were never initialised are none
-            f.seek(50 * 128 * 1024)
-            f.write(bytes(3 * 128 * 1024))
-        source.start()
-        expected = [contents(source, t) for t in ("kept", "grown", "shrunk", "emptied")]
-        second = place.create(source)
-        assert second["parent"] and second["reused_slices"] > 300 and second["zero_slices"] >= 3, second
-        restored = place.restore(second["id"], "restored")
-        assert [contents(restored, t) for t in ("kept", "grown", "shrunk", "emptied")] == expected
+
+        def write_slices(data):
+            """Some of the file's; returns what they were."""
+            source.stop()
+            with open(path, "r+b") as f:
+                f.seek(50 * 128 * 1024)
+                before = f.read(len(data))
+                f.seek(50 * 128 * 1024)
+                f.write(data)
+            source.start()
+            return before
+
+        def look(server):
+            return [contents(server, t) for t in ("kept", "grown", "shrunk", "emptied")]
+
+        before = write_slices(bytes(3 * 128 * 1024))    # pages that were never initialised have no checksum
+        expected, second = look(source), place.create(source)
+        write_slices(before)
+        filled, third = look(source), place.create(source)
+        assert filled[-1] != expected[-1] and filled[:-1] == expected[:-1]
+        for taken, what in ((second, expected), (third, filled)):
+            assert taken["parent"] and taken["reused_slices"] > 300, taken
+            restored = place.restore(taken["id"], taken["id"])
+            assert look(restored) == what
+            restored.stop()
+        assert second["zero_slices"] >= 3 + third["zero_slices"], (second, third)
 
 
 def test_snapshot__beside_a_parent__pages_are_checked_where_they_changed():
