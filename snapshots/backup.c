@@ -17,6 +17,7 @@
 #include "snapshots/packset.h"
 #include "snapshots/pages.h"
 #include "snapshots/parent.h"
+#include "snapshots/pgmanifest.h"
 #include "snapshots/pipeline.h"
 #include "snapshots/source.h"
 #include "snapshots/spool.h"
@@ -64,6 +65,8 @@ struct backup {
     struct file_job *file; /* whose content comes */
     struct piece *piece;   /* being filled */
     uint64_t index;        /* of that slice in its file */
+    struct pg_manifest *list;
+    uint32_t sum; /* of the file at hand */
     struct wal_set wal;
     struct err *warning;
     struct snapshot_progress progress;
@@ -442,6 +445,7 @@ static int begin_entry(struct backup *backup, enum table_type type, const char *
 
     backup->file = file;
     backup->index = 0;
+    backup->sum = (uint32_t)FILE_SUM_INIT;
     file->entry.type = type;
     file->entry.mode = mode;
     file->entry.size = size;
@@ -475,12 +479,19 @@ static int on_entry(void *arg, const struct tar_entry *entry, struct err *err)
 
 static int on_data(void *arg, const char *data, size_t len, struct err *err)
 {
-    return add_content(arg, data, len, err);
+    struct backup *backup = arg;
+
+    backup->sum = file_sum(backup->sum, data, len);
+    return add_content(backup, data, len, err);
 }
 
 static int on_end(void *arg, struct err *err)
 {
-    return end_content(arg, err);
+    struct backup *backup = arg;
+    const struct table_entry *entry = &backup->file->entry;
+
+    pg_manifest_note(backup->list, entry->path, entry->size, backup->sum);
+    return end_content(backup, err);
 }
 
 static int on_archive(void *arg, uint32_t tablespace, struct err *err)
@@ -506,7 +517,15 @@ static int on_content(void *arg, const char *data, size_t len, struct err *err)
     return tar_feed(&backup->tar, data, len, &handler, backup, err);
 }
 
-/* The server's own list of files and checksums, which pg_verifybackup reads. */
+static int put_manifest(void *arg, const char *data, size_t len, struct err *err)
+{
+    struct backup *backup = arg;
+
+    backup->file->entry.size += len;
+    return add_content(backup, data, len, err);
+}
+
+/* The server's own list of files, which pg_verifybackup reads, with what they were summed up to. */
 static int on_manifest(void *arg, const char *data, size_t len, struct err *err)
 {
     struct backup *backup = arg;
@@ -516,8 +535,7 @@ static int on_manifest(void *arg, const char *data, size_t len, struct err *err)
             begin_entry(backup, TABLE_FILE, "backup_manifest", MANIFEST_MODE, 0, err) < 0)
             return -1;
     }
-    backup->file->entry.size += len;
-    return add_content(backup, data, len, err);
+    return pg_manifest_feed(backup->list, data, len, put_manifest, backup, err);
 }
 
 static bool on_meanwhile(void *arg)
@@ -543,6 +561,7 @@ static int start_threads(struct backup *backup, struct err *err)
     if ((backup->table_fd = spool_open(err)) < 0)
         return -1;
     backup->table = table_writer_new(backup->table_fd);
+    backup->list = pg_manifest_new();
     if (uploads_new(backup->store, UPLOAD_THREADS, UPLOAD_TIMEOUT_MS, &backup->uploads, err) < 0 ||
         pipeline_new(jobs, backup->level, &backup->pipeline, err) < 0)
         return -1;
@@ -569,8 +588,10 @@ static int copy(struct backup *backup, struct source *source, struct err *err)
     rc = source_run(source, &handler, backup, backup->manifest, err);
     if (rc == 0)
         rc = tar_end(&backup->tar, err);
-    if (rc == 0 && backup->file != NULL)
-        rc = end_content(backup, err); /* the backup manifest */
+    if (rc == 0)
+        rc = pg_manifest_end(backup->list, err);
+    if (rc == 0)
+        rc = end_content(backup, err);
     if (rc == 0)
         pipeline_finish(backup->pipeline);
     else
@@ -697,6 +718,7 @@ static void backup_free(struct backup *backup)
     free(backup->old_sizes);
     free(backup->pack);
     wal_set_free(&backup->wal);
+    pg_manifest_free(backup->list);
 }
 
 static int attempt(struct store *store, const struct backup_options *options, bool server_checks,

@@ -22,6 +22,7 @@ libogsnapshots_a_SOURCES = \
 	snapshots/packset.c snapshots/packset.h \
 	snapshots/pages.c snapshots/pages.h \
 	snapshots/parent.c snapshots/parent.h \
+	snapshots/pgmanifest.c snapshots/pgmanifest.h \
 	snapshots/pipeline.c snapshots/pipeline.h \
 	snapshots/plan.c snapshots/plan.h \
 	snapshots/progress.h \
@@ -39,7 +40,7 @@ libogsnapshots_a_SOURCES = \
 	snapshots/walset.c snapshots/walset.h
 
 # What libogsnapshots.a needs on top of BASE_LIBS.
-SNAPSHOT_LIBS = $(S3_LIBS) $(ZSTD_LIBS)
+SNAPSHOT_LIBS = $(S3_LIBS) $(ZSTD_LIBS) $(ISAL_LIBS)
 
 unit_tests += \
 	tests/unit/test_collect \
@@ -50,6 +51,7 @@ unit_tests += \
 	tests/unit/test_map \
 	tests/unit/test_pack \
 	tests/unit/test_pages \
+	tests/unit/test_pgmanifest \
 	tests/unit/test_pipeline \
 	tests/unit/test_plan \
 	tests/unit/test_restore \
@@ -70,6 +72,7 @@ tests_unit_test_manifest_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_map_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_pack_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_pages_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
+tests_unit_test_pgmanifest_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_pipeline_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_plan_LDADD = libogsnapshots.a $(LDADD) $(SNAPSHOT_LIBS)
 tests_unit_test_restore_SOURCES = tests/unit/test_restore.c tests/unit/snapshot_fixture.h

@@ -91,3 +91,13 @@ bool key_split(const char *key, const char *prefix, char id[SNAPSHOT_ID_SIZE], c
     *rest = key[0] == '/' ? key + 1 : key;
     return snapshot_id_valid(id) && (key[0] == '\0' || (key[0] == '/' && key[1] != '\0'));
 }
+
+/* FNV-1a */
+uint64_t path_hash(const char *path)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+    for (; *path != '\0'; path++)
+        hash = (hash ^ (unsigned char)*path) * UINT64_C(0x100000001b3);
+    return hash;
+}

@@ -46,4 +46,8 @@ void prefixed_key(const char *prefix, const char *name, char key[STORE_KEY_MAX])
  * a "/" ("" for nothing); false where KEY has another form. */
 bool key_split(const char *key, const char *prefix, char id[SNAPSHOT_ID_SIZE], const char **rest);
 
+/* Of a file's path in the data directory. It spreads them; which file it is, they say themselves.
+ */
+uint64_t path_hash(const char *path);
+
 #endif

@@ -30,16 +30,6 @@ struct parent {
 
 /* --- opening -------------------------------------------------------------------------------- */
 
-/* FNV-1a: spreads paths; which file it is, the table itself says. */
-static uint64_t path_hash(const char *path)
-{
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-    for (; *path != '\0'; path++)
-        hash = (hash ^ (unsigned char)*path) * UINT64_C(0x100000001b3);
-    return hash;
-}
-
 static int by_hash(const void *a, const void *b)
 {
     const struct indexed *left = a, *right = b;

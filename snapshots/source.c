@@ -372,7 +372,7 @@ int source_start(struct source *source, const char *label, bool checks, struct m
         snprintf(rate, sizeof(rate), ", MAX_RATE %" PRId64, source->max_rate_kb);
     snprintf(command, sizeof(command),
              "BASE_BACKUP (LABEL '%s', PROGRESS, CHECKPOINT '%s', WAL, WAIT false, MANIFEST 'yes', "
-             "TARGET 'client', VERIFY_CHECKSUMS %s%s)",
+             "MANIFEST_CHECKSUMS 'NONE', TARGET 'client', VERIFY_CHECKSUMS %s%s)",
              label, source->spread_checkpoint ? "spread" : "fast", checks ? "true" : "false", rate);
     if (PQsendQuery(source->conn, command) == 0)
         return conn_failed(source, "cannot ask for a base backup", err);
