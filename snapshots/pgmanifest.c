@@ -11,6 +11,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/rand.h"
+#include "snapshots/bytes.h"
 #include "snapshots/names.h"
 
 enum { LINE_MAX_BYTES = 16 * 1024, SHA256_SIZE = 32 };
@@ -124,23 +126,17 @@ static bool read_path(const json_t *file, char *path, size_t size)
         return (size_t)snprintf(path, size, "%s", text) < size;
     if (digits == NULL)
         return false;
-    len = strlen(digits);
-    if (len % 2 != 0 || len / 2 >= size || strspn(digits, "0123456789abcdef") != len)
+    len = strlen(digits) / 2;
+    if (len >= size || rand_hex_parse(digits, path, len, NULL) < 0)
         return false;
-    for (size_t i = 0; i < len / 2; i++) {
-        unsigned int byte = 0;
-
-        (void)sscanf(digits + 2 * i, "%2x", &byte);
-        path[i] = (char)byte;
-    }
-    path[len / 2] = '\0';
+    path[len] = '\0';
     return true;
 }
 
 /* "{ "Path": …, "Size": …, "Last-Modified": … }", and a comma if another one follows. */
 static int take_file(struct pg_manifest *manifest, pg_manifest_fn *put, void *arg, struct err *err)
 {
-    char path[1024], sum[96];
+    char path[1024], bytes[sizeof(uint32_t)], hex[2 * sizeof(bytes) + 1], sum[96];
     const struct noted *noted;
     size_t end = manifest->len;
     json_int_t size;
@@ -165,12 +161,9 @@ static int take_file(struct pg_manifest *manifest, pg_manifest_fn *put, void *ar
         return err_set(err, ERR_CORRUPT,
                        "%s came with %" PRIu64 " bytes, the server's backup manifest says %" PRId64,
                        path, noted->size, (int64_t)size);
-    /* its bytes, the low one first */
-    len = snprintf(sum, sizeof(sum),
-                   ", \"Checksum-Algorithm\": \"CRC32C\", \"Checksum\": "
-                   "\"%02x%02x%02x%02x\"",
-                   noted->sum & 0xff, noted->sum >> 8 & 0xff, noted->sum >> 16 & 0xff,
-                   noted->sum >> 24);
+    bytes_put_u32(bytes, noted->sum);
+    len = snprintf(sum, sizeof(sum), ", \"Checksum-Algorithm\": \"CRC32C\", \"Checksum\": \"%s\"",
+                   rand_hex_format(bytes, sizeof(bytes), hex));
     return put_line(manifest, manifest->line, end - 2, put, arg, err) < 0 ||
                    put_line(manifest, sum, (size_t)len, put, arg, err) < 0 ||
                    put_line(manifest, manifest->line + end - 2, manifest->len - end + 2, put, arg,
@@ -184,8 +177,7 @@ static void finish(EVP_MD_CTX *digest, char *text)
     uint8_t sum[EVP_MAX_MD_SIZE];
 
     OGEL_CHECK(EVP_DigestFinal_ex(digest, sum, NULL) == 1);
-    for (int i = 0; i < SHA256_SIZE; i++)
-        snprintf(text + (size_t)2 * i, 3, "%02x", sum[i]);
+    rand_hex_format(sum, SHA256_SIZE, text);
 }
 
 static int take_checksum(struct pg_manifest *manifest, pg_manifest_fn *put, void *arg,
@@ -212,13 +204,12 @@ static int take_line(struct pg_manifest *manifest, pg_manifest_fn *put, void *ar
         return err_set(err, ERR_CORRUPT, "the server's backup manifest goes on behind its end");
     if (begins(manifest, "\"Manifest-Checksum\"")) {
         rc = take_checksum(manifest, put, arg, err);
-        manifest->len = 0;
-        return rc;
+    } else {
+        OGEL_CHECK(EVP_DigestUpdate(manifest->theirs, manifest->line, manifest->len) == 1);
+        rc = begins(manifest, "{ \"Path\"") || begins(manifest, "{ \"Encoded-Path\"")
+                 ? take_file(manifest, put, arg, err)
+                 : put_line(manifest, manifest->line, manifest->len, put, arg, err);
     }
-    OGEL_CHECK(EVP_DigestUpdate(manifest->theirs, manifest->line, manifest->len) == 1);
-    rc = begins(manifest, "{ \"Path\"") || begins(manifest, "{ \"Encoded-Path\"")
-             ? take_file(manifest, put, arg, err)
-             : put_line(manifest, manifest->line, manifest->len, put, arg, err);
     manifest->len = 0;
     return rc;
 }
