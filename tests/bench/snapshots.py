@@ -6,13 +6,16 @@ thrown away, the same without being sent, and a plain copy of the data directory
     disk     both to directories, and the floors
     minio    both to a MinIO over TLS (pgBackRest speaks S3 no other way), ogelctl without it as well
     memory   100,000 small files
-    tps      pgbench on a leader while snapshots of a follower are taken, and while none are
+    tps      pgbench on a leader while snapshots of a follower are taken, and while none are: all on the same
+             processors, then the leader on a half of them, as if the followers were other machines
 
 Ratios are taken run by run; each figure is a median. Every snapshot is verified, every restored directory is started,
 stopped, and checked page by page."""
 
 import argparse
+import contextlib
 import os
+import random
 import re
 import shutil
 import statistics
@@ -210,14 +213,15 @@ class Snapshots:
     """One snapshot of a follower after the other, each a first one, into memory: another machine's disk is not the
     leader's."""
 
-    def __init__(self, root, follower, args):
+    def __init__(self, root, follower, args, cpus, max_rate):
         # at the priority that an agent gives it
-        self.argv = ["nice", "-n", "10", harness.tool("ogelctl"), "snapshot", "create", "--parent", "none",
+        self.argv = ["taskset", "--cpu-list", ",".join(map(str, cpus)), "nice", "-n", "10",
+                     harness.tool("ogelctl"), "snapshot", "create", "--parent", "none",
                      "--store", f"{root}/store", "--conninfo",
                      f"host={follower.state}/socket port={follower.port} user={harness.SUPERUSER}",
                      "-j", str(args.jobs), "--level", str(args.level)]
-        if args.max_rate:
-            self.argv += ["--max-rate", args.max_rate]
+        if max_rate:
+            self.argv += ["--max-rate", max_rate]
         self.store, self.taken, self.failure, self.ending = f"{root}/store", 0, None, threading.Event()
         self.thread = threading.Thread(target=self.loop)
 
@@ -242,36 +246,64 @@ class Snapshots:
             raise RuntimeError(self.failure)
 
 
-def tps_pair(c, leader, root, args, with_first):
-    got, taken = {}, 0
-    for taking in ([True, False] if with_first else [False, True]):
+def tie(pid, cpus):
+    """A process, and all that come of it, to these processors."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread), cpus)
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+        for child in children.read().split():
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                tie(int(child), cpus)
+
+
+def tps_round(c, leader, root, args, ways, cpus):
+    """pgbench once for each of WAYS, what a snapshot may send in a second: None where none is taken. In any order."""
+    got = {}
+    for name, max_rate in random.sample(list(ways.items()), len(ways)):
         benchlib.wait_quiet(5)
-        if taking:
-            with Snapshots(root, c.followers()[0], args) as snapshots:
-                procs.wait(lambda: os.path.exists(snapshots.store) or snapshots.failure, 20, "a snapshot is under way")
-                got[True] = tps.tps(c, leader, args)
-            taken = snapshots.taken
-        else:
-            got[False] = tps.tps(c, leader, args)
-    progress(f"  {got[True]:.0f} tps with, {got[False]:.0f} without, ratio {got[True] / got[False]:.3f}, {taken} taken")
-    return got[True], got[False], taken
+        if max_rate is None:
+            got[name] = tps.tps(c, leader, args)
+            continue
+        with Snapshots(root, c.followers()[0], args, cpus, max_rate) as snapshots:
+            procs.wait(lambda s=snapshots: os.path.exists(s.store) or s.failure, 20, "a snapshot is under way")
+            got[name] = tps.tps(c, leader, args)
+    progress("  " + ", ".join(f"{name} {got[name]:.0f}" for name in ways) + " tps")
+    return got
+
+
+def tps_rounds(c, leader, root, args, ways, cpus):
+    tps.tps(c, leader, args)        # the first run fills caches
+    rounds = [tps_round(c, leader, root, args, ways, cpus) for _ in range(args.pairs)]
+    return {"tps": {name: summary([r[name] for r in rounds]) for name in ways},
+            "ratios": {name: summary([r[name] / r["none"] for r in rounds], 3) for name in ways if name != "none"}}
 
 
 def measure_tps(root, args):
     progress("the leader while a follower is snapshotted")
-    memory = procs.make_dir(f"/dev/shm/{os.path.basename(root)}")
+    memory, everywhere = procs.make_dir(f"/dev/shm/{os.path.basename(root)}"), sorted(os.sched_getaffinity(0))
+    half = len(everywhere) // 2
+    the_leaders, the_followers = everywhere[:half], everywhere[half:]
+    limited = {"none": None, "full speed": "", f"at {args.max_rate}": args.max_rate}
+    result = {}
     try:
         with benchlib.cluster(root) as c:
             leader = c.wait_healthy()
             tps.pgbench(c, leader, "-i", "-q", "-s", str(args.tps_scale))
-            tps.tps(c, leader, args)        # the first run fills caches
-            pairs = [tps_pair(c, leader, memory, args, i % 2 == 0) for i in range(args.pairs)]
+            progress("all on the same processors")
+            result["same processors"] = tps_rounds(c, leader, memory, args, limited, everywhere)
+            if half > 0:
+                progress("the leader on processors of its own")
+                for n in c.nodes:
+                    tie(n.postmaster_pid(), the_leaders if n is leader else the_followers)
+                os.sched_setaffinity(0, the_leaders)       # and with it pgbench
+                result["own processors"] = tps_rounds(c, leader, memory, args, {"none": None, "full speed": ""},
+                                                      the_followers)
             assert c.wait_healthy(60) is leader, "the leader moved"
     finally:
+        os.sched_setaffinity(0, everywhere)
         shutil.rmtree(memory, ignore_errors=True)
-    return {"ratio": summary([a / b for a, b, _ in pairs], 3), "tps_during": summary([a for a, _, _ in pairs]),
-            "tps_without": summary([b for _, b, _ in pairs]), "snapshots": sum(n for _, _, n in pairs),
-            "max_rate": args.max_rate or "none"}
+    return result
 
 
 # --- the whole ---------------------------------------------------------------------------------
@@ -293,11 +325,11 @@ def main():
     p.add_argument("--level", type=int, default=3, help="of zstd")
     p.add_argument("--bundle", action=argparse.BooleanOptionalAction, default=True, help="pgBackRest's repo1-bundle")
     p.add_argument("--files", type=int, default=100000, help="of the memory part")
-    p.add_argument("--pairs", type=int, default=7, help="of the tps part")
+    p.add_argument("--pairs", type=int, default=7, help="rounds of the tps part")
     p.add_argument("--seconds", type=int, default=15, help="of each pgbench")
     p.add_argument("--clients", type=int, default=8)
     p.add_argument("--tps-scale", type=int, default=50)
-    p.add_argument("--max-rate", help="of the tps part's snapshots, for instance 50MB")
+    p.add_argument("--max-rate", default="100MB", help="of the tps part's snapshots, where they are limited")
     args = p.parse_args()
     harness.use_build(args.build)
     result = {"pgbackrest": peer_version(), "jobs": args.jobs, "level": args.level, "bundle": args.bundle}
