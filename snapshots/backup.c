@@ -688,7 +688,8 @@ static int run(struct backup *backup, struct source *source, struct err *err)
     show(backup, "looking for the parent");
     if (job_begin(backup->store, "create", manifest->id, NULL, backup->options->renew_ms,
                   &backup->job, err) < 0 ||
-        parent_choose(backup->store, backup->options->parent, manifest, &backup->parent, err) < 0)
+        parent_choose(backup->store, backup->options->parent, manifest, &backup->parent,
+                      backup->warning, err) < 0)
         return -1;
     show(backup, "waiting for the server's checkpoint");
     snprintf(label, sizeof(label), "ogel %s", manifest->id);

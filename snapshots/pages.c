@@ -106,6 +106,18 @@ bool pages_fit(const char *data, size_t len, uint32_t first, uint64_t since, uin
     return true;
 }
 
+/* "_vm" and the like, or nothing. */
+static size_t fork_length(const char *at)
+{
+    static const char *const forks[] = {"_fsm", "_vm", "_init"};
+
+    for (size_t i = 0; i < sizeof(forks) / sizeof(forks[0]); i++) {
+        if (strncmp(at, forks[i], strlen(forks[i])) == 0)
+            return strlen(forks[i]);
+    }
+    return 0;
+}
+
 /* "16384", "16384_vm", "16384.1" */
 bool pages_in(const char *path, uint32_t *first)
 {
@@ -122,8 +134,7 @@ bool pages_in(const char *path, uint32_t *first)
     if (digits == 0)
         return false;
     at += digits;
-    if (*at == '_')
-        at += 1 + strspn(at + 1, "abcdefghijklmnopqrstuvwxyz");
+    at += fork_length(at);
     if (*at == '.') {
         char *end;
 

@@ -140,7 +140,7 @@ static int find_newest(struct store *store, struct manifest *manifest, struct er
 }
 
 int parent_choose(struct store *store, const char *asked, struct manifest *manifest,
-                  struct parent **out, struct err *err)
+                  struct parent **out, struct err *warning, struct err *err)
 {
     *out = NULL;
     if (asked != NULL && strcmp(asked, "none") == 0)
@@ -156,6 +156,11 @@ int parent_choose(struct store *store, const char *asked, struct manifest *manif
         if (manifest->parent[0] == '\0' ||
             parent_open(store, manifest->parent, manifest->id, out, &own) == 0)
             return 0;
+        if (own.code == ERR_CORRUPT) {
+            manifest->parent[0] = '\0';
+            *warning = own;
+            return 0;
+        }
         if (own.code != ERR_NOT_FOUND || tries == CHOOSE_TRIES) {
             if (err != NULL)
                 *err = own;

@@ -19,10 +19,11 @@ OGEL_MUST_CHECK int parent_open(struct store *store, const char *id, const char 
                                 struct parent **parent, struct err *err);
 
 /* The same for the snapshot that MANIFEST is becoming, whose parent it sets: ASKED is an id; NULL:
- * the newest of the same system and major version; "none", or there is none: *PARENT is NULL.
- * ERR_REFUSED for one of another system. */
+ * the newest of the same system and major version; "none", or there is none, or it is the newest
+ * and so damaged that it has no file table, which WARNING tells: *PARENT is NULL. ERR_REFUSED for
+ * one of another system. */
 OGEL_MUST_CHECK int parent_choose(struct store *store, const char *asked, struct manifest *manifest,
-                                  struct parent **parent, struct err *err);
+                                  struct parent **parent, struct err *warning, struct err *err);
 
 /* Where its base backup began. */
 uint64_t parent_start_lsn(const struct parent *parent);

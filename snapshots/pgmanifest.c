@@ -21,6 +21,8 @@ struct noted {
     uint64_t hash; /* of the path */
     uint64_t size;
     uint32_t sum;
+    bool listed;
+    bool may_be_unlisted;
 };
 
 struct pg_manifest {
@@ -71,6 +73,12 @@ void pg_manifest_free(struct pg_manifest *manifest)
 
 /* --- what has come -------------------------------------------------------------------------- */
 
+/* The server lists all that it sends but segments of WAL. */
+static bool is_wal(const char *path)
+{
+    return strncmp(path, "pg_wal/", 7) == 0 && strchr(path + 7, '/') == NULL;
+}
+
 void pg_manifest_note(struct pg_manifest *manifest, const char *path, uint64_t size, uint32_t sum)
 {
     if (manifest->count == manifest->room) {
@@ -78,7 +86,8 @@ void pg_manifest_note(struct pg_manifest *manifest, const char *path, uint64_t s
         manifest->noted = xreallocarray(manifest->noted, manifest->room,
                                         sizeof(manifest->noted[0]));
     }
-    manifest->noted[manifest->count++] = (struct noted){path_hash(path), size, ~sum};
+    manifest->noted[manifest->count++] = (struct noted){
+        .hash = path_hash(path), .size = size, .sum = ~sum, .may_be_unlisted = is_wal(path)};
     manifest->sorted = false;
 }
 
@@ -89,7 +98,7 @@ static int by_hash(const void *a, const void *b)
     return left->hash < right->hash ? -1 : left->hash > right->hash;
 }
 
-static const struct noted *find(struct pg_manifest *manifest, const char *path)
+static struct noted *find(struct pg_manifest *manifest, const char *path)
 {
     const struct noted wanted = {.hash = path_hash(path)};
 
@@ -137,7 +146,7 @@ static bool read_path(const json_t *file, char *path, size_t size)
 static int take_file(struct pg_manifest *manifest, pg_manifest_fn *put, void *arg, struct err *err)
 {
     char path[1024], bytes[sizeof(uint32_t)], hex[2 * sizeof(bytes) + 1], sum[96];
-    const struct noted *noted;
+    struct noted *noted;
     size_t end = manifest->len;
     json_int_t size;
     bool readable;
@@ -147,16 +156,21 @@ static int take_file(struct pg_manifest *manifest, pg_manifest_fn *put, void *ar
     while (end > 0 && manifest->line[end - 1] != '}')
         end--;
     file = json_loadb(manifest->line, end, 0, NULL);
-    readable = file != NULL && read_path(file, path, sizeof(path));
+    readable = file != NULL && read_path(file, path, sizeof(path)) &&
+               json_is_integer(json_object_get(file, "Size")) &&
+               json_object_get(file, "Checksum") == NULL;
     size = json_integer_value(json_object_get(file, "Size"));
     json_decref(file);
     if (!readable || end < 2 || manifest->line[end - 2] != ' ')
-        return err_set(err, ERR_CORRUPT, "the server's backup manifest has an unknown line: %.80s",
-                       manifest->line);
+        return err_set(err, ERR_CORRUPT, "the server's backup manifest has an unknown line: %.*s",
+                       (int)strcspn(manifest->line, "\n"), manifest->line);
     noted = find(manifest, path);
     if (noted == NULL)
         return err_set(err, ERR_CORRUPT,
                        "the server's backup manifest names %s, which did not come", path);
+    if (noted->listed)
+        return err_set(err, ERR_CORRUPT, "the server's backup manifest names %s twice", path);
+    noted->listed = true;
     if (size < 0 || noted->size != (uint64_t)size)
         return err_set(err, ERR_CORRUPT,
                        "%s came with %" PRIu64 " bytes, the server's backup manifest says %" PRId64,
@@ -236,7 +250,14 @@ int pg_manifest_feed(struct pg_manifest *manifest, const char *data, size_t len,
 
 int pg_manifest_end(const struct pg_manifest *manifest, struct err *err)
 {
-    return manifest->ended && manifest->len == 0
-               ? 0
-               : err_set(err, ERR_CORRUPT, "the server's backup manifest ends early");
+    size_t left_out = 0;
+
+    if (!manifest->ended || manifest->len != 0)
+        return err_set(err, ERR_CORRUPT, "the server's backup manifest ends early");
+    for (size_t i = 0; i < manifest->count; i++)
+        left_out += !manifest->noted[i].listed && !manifest->noted[i].may_be_unlisted;
+    if (left_out > 0)
+        return err_set(err, ERR_CORRUPT,
+                       "the server's backup manifest leaves out files that came: %zu", left_out);
+    return 0;
 }

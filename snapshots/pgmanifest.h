@@ -28,11 +28,12 @@ void pg_manifest_note(struct pg_manifest *manifest, const char *path, uint64_t s
 typedef int pg_manifest_fn(void *arg, const char *data, size_t len, struct err *err);
 
 /* More of the server's text. ERR_CORRUPT: it is no manifest, its own checksum does not fit, or it
- * names a file that has not come, or not in that size. */
+ * names a file that has not come, or not in that size, or twice. */
 OGEL_MUST_CHECK int pg_manifest_feed(struct pg_manifest *manifest, const char *data, size_t len,
                                      pg_manifest_fn *put, void *arg, struct err *err);
 
-/* Its end: ERR_CORRUPT if there should be more. */
+/* Its end: ERR_CORRUPT if there should be more, or if it has left out a file that came and is no
+ * WAL. */
 OGEL_MUST_CHECK int pg_manifest_end(const struct pg_manifest *manifest, struct err *err);
 
 #endif

@@ -407,7 +407,10 @@ static int take_message(const struct source_handler *handler, void *arg, const c
                         size_t len, bool *in_manifest, struct err *err)
 {
     switch (data[0]) {
-    case 'n': *in_manifest = false; return begin_archive(handler, arg, data + 1, len - 1, err);
+    case 'n':
+        if (*in_manifest)
+            return err_set(err, ERR_CORRUPT, "the server sends an archive behind its manifest");
+        return begin_archive(handler, arg, data + 1, len - 1, err);
     case 'm': *in_manifest = true; return 0;
     case 'd':
         return *in_manifest ? handler->manifest(arg, data + 1, len - 1, err)

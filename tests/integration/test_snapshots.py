@@ -357,10 +357,13 @@ def test_snapshot__damaged_in_any_part__is_told_and_never_starts():
 def test_snapshot__with_a_damaged_parent__is_whole_all_the_same():
     with Place() as place:
         source = place.server("source").copy().start()
-        for damage in ("map flipped", "pack cut", "pack missing"):
+        for damage in ("map flipped", "table flipped", "table missing", "pack cut", "pack missing"):
             place.create(source, "--parent", "none")
-            if damage == "map flipped":
-                flip(place.objects("/map-")[0])
+            what, how = damage.split()
+            if how == "flipped":
+                flip(place.objects({"map": "/map-", "table": "/files"}[what])[0])
+            elif damage == "table missing":
+                os.unlink(place.objects("/files")[0])
             else:
                 pack = max(place.objects("/pack-"), key=os.path.getmtime)
                 os.truncate(pack, os.path.getsize(pack) // 2) if damage == "pack cut" else os.unlink(pack)

@@ -123,6 +123,8 @@ static void test_in__files_of_relations_and_their_segments(void **state)
         {"pg_wal/000000010000000000000001", false, 0},
         {"pg_xact/0000", false, 0},
         {"base/5/t3_16384", false, 0},
+        {"base/5/16384_old", false, 0},
+        {"base/5/16384_vmx", false, 0},
         {"16384", false, 0},
         {"", false, 0},
     };

@@ -119,7 +119,11 @@ static void test_manifest__that_does_not_fit_what_came__is_refused(void **state)
                   "PG_VERSION came with 3 bytes");
     check_refused(with_checksum(HEAD "{ \"Path\": \"PG_VERSION\", \"Size\": -3 }\n" TAIL),
                   "PG_VERSION came with 3 bytes");
+    check_refused(with_checksum(HEAD VERSION " },\n" VERSION " }\n" TAIL),
+                  "names PG_VERSION twice");
     check_refused(with_checksum(HEAD "{ \"Path\": \"PG_VERS\n" TAIL), "unknown line");
+    check_refused(with_checksum(HEAD "{ \"Path\": \"PG_VERSION\" }\n" TAIL), "unknown line");
+    check_refused(with_checksum(HEAD VERSION SUM("8a744722") " }\n" TAIL), "unknown line");
     check_refused(with_checksum(HEAD "{ \"Encoded-Path\": \"fxf\", \"Size\": 3 }\n" TAIL),
                   "unknown line");
     snprintf(text, sizeof(text), "%s", with_checksum(LINES));
@@ -133,11 +137,21 @@ static void test_manifest__that_does_not_fit_what_came__is_refused(void **state)
     check_refused("", "ends early");
 }
 
+static void test_manifest__that_leaves_out_what_came__is_refused(void **state)
+{
+    (void)state;
+    check_refused(with_checksum(HEAD VERSION " },\n" ENCODED " }\n" TAIL), "files that came: 1");
+    check_refused(with_checksum(HEAD TAIL), "files that came: 3");
+    check_refused(with_checksum(HEAD "{\"Path\": \"PG_VERSION\", \"Size\": 3 }\n" TAIL),
+                  "files that came: 3");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_manifest__in_any_pieces__gets_the_sums_of_what_came),
         cmocka_unit_test(test_manifest__that_does_not_fit_what_came__is_refused),
+        cmocka_unit_test(test_manifest__that_leaves_out_what_came__is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
