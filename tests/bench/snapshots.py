@@ -329,7 +329,7 @@ def main():
     p.add_argument("--seconds", type=int, default=15, help="of each pgbench")
     p.add_argument("--clients", type=int, default=8)
     p.add_argument("--tps-scale", type=int, default=50)
-    p.add_argument("--max-rate", default="100MB", help="of the tps part's snapshots, where they are limited")
+    p.add_argument("--max-rate", default="50MB", help="of the tps part's snapshots, where they are limited")
     args = p.parse_args()
     harness.use_build(args.build)
     result = {"pgbackrest": peer_version(), "jobs": args.jobs, "level": args.level, "bundle": args.bundle}
