@@ -7,7 +7,7 @@ thrown away, the same without being sent, and a plain copy of the data directory
     minio    both to a MinIO over TLS (pgBackRest speaks S3 no other way), ogelctl without it as well
     memory   100,000 small files
     tps      pgbench on a leader while snapshots of a follower are taken, and while none are: all on the same
-             processors, then the leader on a half of them, as if the followers were other machines
+             processors, then that follower on a half of them, as if it were another machine
 
 Ratios are taken run by run; each figure is a median. Every snapshot is verified, every restored directory is started,
 stopped, and checked page by page."""
@@ -283,7 +283,7 @@ def measure_tps(root, args):
     progress("the leader while a follower is snapshotted")
     memory, everywhere = procs.make_dir(f"/dev/shm/{os.path.basename(root)}"), sorted(os.sched_getaffinity(0))
     half = len(everywhere) // 2
-    the_leaders, the_followers = everywhere[:half], everywhere[half:]
+    its_own, others = everywhere[:half], everywhere[half:]
     limited = {"none": None, "full speed": "", f"at {args.max_rate}": args.max_rate}
     result = {}
     try:
@@ -293,12 +293,12 @@ def measure_tps(root, args):
             progress("all on the same processors")
             result["same processors"] = tps_rounds(c, leader, memory, args, limited, everywhere)
             if half > 0:
-                progress("the leader on processors of its own")
+                progress("that follower on processors of its own")
                 for n in c.nodes:
-                    tie(n.postmaster_pid(), the_leaders if n is leader else the_followers)
-                os.sched_setaffinity(0, the_leaders)       # and with it pgbench
+                    tie(n.postmaster_pid(), its_own if n is c.followers()[0] else others)
+                os.sched_setaffinity(0, others)     # and with it pgbench
                 result["own processors"] = tps_rounds(c, leader, memory, args, {"none": None, "full speed": ""},
-                                                      the_followers)
+                                                      its_own)
             assert c.wait_healthy(60) is leader, "the leader moved"
     finally:
         os.sched_setaffinity(0, everywhere)
