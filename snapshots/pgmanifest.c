@@ -14,6 +14,7 @@
 #include "base/rand.h"
 #include "snapshots/bytes.h"
 #include "snapshots/names.h"
+#include "snapshots/walset.h"
 
 enum { LINE_MAX_BYTES = 16 * 1024, SHA256_SIZE = 32 };
 
@@ -22,7 +23,7 @@ struct noted {
     uint64_t size;
     uint32_t sum;
     bool listed;
-    bool may_be_unlisted;
+    bool is_wal; /* which the server lists never */
 };
 
 struct pg_manifest {
@@ -73,12 +74,6 @@ void pg_manifest_free(struct pg_manifest *manifest)
 
 /* --- what has come -------------------------------------------------------------------------- */
 
-/* The server lists all that it sends but segments of WAL. */
-static bool is_wal(const char *path)
-{
-    return strncmp(path, "pg_wal/", 7) == 0 && strchr(path + 7, '/') == NULL;
-}
-
 void pg_manifest_note(struct pg_manifest *manifest, const char *path, uint64_t size, uint32_t sum)
 {
     if (manifest->count == manifest->room) {
@@ -87,7 +82,7 @@ void pg_manifest_note(struct pg_manifest *manifest, const char *path, uint64_t s
                                         sizeof(manifest->noted[0]));
     }
     manifest->noted[manifest->count++] = (struct noted){
-        .hash = path_hash(path), .size = size, .sum = ~sum, .may_be_unlisted = is_wal(path)};
+        .hash = path_hash(path), .size = size, .sum = ~sum, .is_wal = wal_is_segment(path)};
     manifest->sorted = false;
 }
 
@@ -255,7 +250,7 @@ int pg_manifest_end(const struct pg_manifest *manifest, struct err *err)
     if (!manifest->ended || manifest->len != 0)
         return err_set(err, ERR_CORRUPT, "the server's backup manifest ends early");
     for (size_t i = 0; i < manifest->count; i++)
-        left_out += !manifest->noted[i].listed && !manifest->noted[i].may_be_unlisted;
+        left_out += !manifest->noted[i].listed && !manifest->noted[i].is_wal;
     if (left_out > 0)
         return err_set(err, ERR_CORRUPT,
                        "the server's backup manifest leaves out files that came: %zu", left_out);

@@ -16,16 +16,24 @@ void wal_set_begin(struct wal_set *set, int64_t segment_size, uint64_t start_lsn
     set->first = start_lsn / (uint64_t)segment_size;
 }
 
+bool wal_is_segment(const char *path)
+{
+    if (strncmp(path, DIRECTORY, strlen(DIRECTORY)) != 0)
+        return false;
+    path += strlen(DIRECTORY);
+    return strlen(path) == NAME_LEN && strspn(path, "0123456789ABCDEF") == NAME_LEN;
+}
+
 /* By number, whatever timeline stands in the name. */
 void wal_set_note(struct wal_set *set, const char *path, uint64_t size)
 {
-    const char *name = path + strlen(DIRECTORY);
+    const char *name;
     uint64_t per_id = UINT64_C(0x100000000) / (uint64_t)set->segment_size, number;
     char digits[9] = "";
 
-    if (strncmp(path, DIRECTORY, strlen(DIRECTORY)) != 0 || strlen(name) != NAME_LEN ||
-        strspn(name, "0123456789ABCDEF") != NAME_LEN || size != (uint64_t)set->segment_size)
+    if (!wal_is_segment(path) || size != (uint64_t)set->segment_size)
         return;
+    name = path + strlen(DIRECTORY);
     memcpy(digits, name + 8, 8);
     number = strtoull(digits, NULL, 16) * per_id;
     memcpy(digits, name + 16, 8);

@@ -14,6 +14,9 @@ struct wal_set {
     uint64_t room;
 };
 
+/* Whether PATH, below the data directory, is named as a segment is. */
+bool wal_is_segment(const char *path);
+
 /* SET is all zero before. */
 void wal_set_begin(struct wal_set *set, int64_t segment_size, uint64_t start_lsn);
 

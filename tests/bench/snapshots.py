@@ -258,7 +258,7 @@ def tie(pid, cpus):
 
 
 def tps_round(c, leader, root, args, ways, cpus):
-    """pgbench once for each of WAYS, what a snapshot may send in a second: None where none is taken. In any order."""
+    """pgbench once for each of WAYS, in any order: the snapshots' --max-rate, "" for none, None for no snapshots."""
     got = {}
     for name, max_rate in random.sample(list(ways.items()), len(ways)):
         benchlib.wait_quiet(5)
@@ -274,7 +274,7 @@ def tps_round(c, leader, root, args, ways, cpus):
 
 def tps_rounds(c, leader, root, args, ways, cpus):
     tps.tps(c, leader, args)        # the first run fills caches
-    rounds = [tps_round(c, leader, root, args, ways, cpus) for _ in range(args.pairs)]
+    rounds = [tps_round(c, leader, root, args, ways, cpus) for _ in range(args.rounds)]
     return {"tps": {name: summary([r[name] for r in rounds]) for name in ways},
             "ratios": {name: summary([r[name] / r["none"] for r in rounds], 3) for name in ways if name != "none"}}
 
@@ -325,7 +325,7 @@ def main():
     p.add_argument("--level", type=int, default=3, help="of zstd")
     p.add_argument("--bundle", action=argparse.BooleanOptionalAction, default=True, help="pgBackRest's repo1-bundle")
     p.add_argument("--files", type=int, default=100000, help="of the memory part")
-    p.add_argument("--pairs", type=int, default=7, help="rounds of the tps part")
+    p.add_argument("--rounds", type=int, default=7, help="of the tps part")
     p.add_argument("--seconds", type=int, default=15, help="of each pgbench")
     p.add_argument("--clients", type=int, default=8)
     p.add_argument("--tps-scale", type=int, default=50)
